@@ -1,0 +1,1 @@
+//! The pipeline, one line a stage; the only file that orders stages.

@@ -1,0 +1,1 @@
+//! `Ast` to `Model`.

@@ -1,0 +1,1 @@
+//! Schedule, buffers, lifetimes.

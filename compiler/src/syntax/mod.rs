@@ -1,0 +1,3 @@
+//! Text to `Ast`.
+
+pub mod ast;
