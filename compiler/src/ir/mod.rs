@@ -1,4 +1,4 @@
 //! The tensor IR.
 
-pub mod op;
 pub mod graph;
+pub mod op;
