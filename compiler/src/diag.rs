@@ -42,46 +42,20 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// An error with one labelled place.
-    pub fn error(
-        code: &'static str,
-        message: impl Into<String>,
-        span: Span,
-        label: impl Into<String>,
-    ) -> Self {
-        let labels = vec![Label {
-            span,
-            text: label.into(),
-        }];
+    pub fn error(code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+        let labels = vec![Label { span, text: label.into() }];
         let message = message.into();
-        Diagnostic {
-            code,
-            severity: Severity::Error,
-            message,
-            labels,
-            help: vec![],
-            notes: vec![],
-        }
+        Diagnostic { code, severity: Severity::Error, message, labels, help: vec![], notes: vec![] }
     }
 
     /// A warning with one labelled place.
-    pub fn warning(
-        code: &'static str,
-        message: impl Into<String>,
-        span: Span,
-        label: impl Into<String>,
-    ) -> Self {
-        Diagnostic {
-            severity: Severity::Warning,
-            ..Diagnostic::error(code, message, span, label)
-        }
+    pub fn warning(code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message, span, label) }
     }
 
     /// Adds a second place.
     pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.labels.push(Label {
-            span,
-            text: text.into(),
-        });
+        self.labels.push(Label { span, text: text.into() });
         self
     }
 

@@ -24,14 +24,8 @@ pub enum Entry {
 
 impl Entry {
     /// All of them.
-    pub const ALL: [Entry; 6] = [
-        Entry::Init,
-        Entry::Draw,
-        Entry::Grads,
-        Entry::Update,
-        Entry::Metrics,
-        Entry::Backbone,
-    ];
+    pub const ALL: [Entry; 6] =
+        [Entry::Init, Entry::Draw, Entry::Grads, Entry::Update, Entry::Metrics, Entry::Backbone];
 
     /// As written in `.vjc` files and on the command line.
     pub fn name(self) -> &'static str {

@@ -23,11 +23,7 @@ pub struct Span {
 impl Span {
     /// The smallest span that holds both; `self`'s file wins.
     pub fn to(self, other: Span) -> Span {
-        Span {
-            file: self.file,
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
+        Span { file: self.file, start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 }
 
@@ -51,10 +47,7 @@ impl Sources {
     pub fn add(&mut self, path: impl Into<String>, text: impl AsRef<str>) -> FileId {
         let text = text.as_ref();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        self.files.push(Source {
-            path: path.into(),
-            text: text.into(),
-        });
+        self.files.push(Source { path: path.into(), text: text.into() });
         FileId(self.files.len() as u32 - 1)
     }
 
@@ -65,10 +58,7 @@ impl Sources {
 
     /// The id of the file with this path, if it was added.
     pub fn find(&self, path: &str) -> Option<FileId> {
-        self.files
-            .iter()
-            .position(|f| f.path == path)
-            .map(|i| FileId(i as u32))
+        self.files.iter().position(|f| f.path == path).map(|i| FileId(i as u32))
     }
 
     /// The text a span covers.

@@ -65,10 +65,7 @@ pub struct Dim {
 impl Dim {
     /// A dim with a name.
     pub fn new(extent: Extent, name: &str) -> Dim {
-        Dim {
-            extent,
-            name: name.into(),
-        }
+        Dim { extent, name: name.into() }
     }
 
     /// A static dim.
@@ -112,10 +109,7 @@ impl Type {
 
     /// The same type with another element type.
     pub fn with_dtype(&self, dtype: DType) -> Type {
-        Type {
-            dtype,
-            ..self.clone()
-        }
+        Type { dtype, ..self.clone() }
     }
 }
 
@@ -320,29 +314,10 @@ pub struct Graph {
 
 impl Graph {
     /// Adds a node and connects its inputs. `types` has one entry a port.
-    pub fn add(
-        &mut self,
-        op: Op,
-        inputs: &[Value],
-        types: Vec<Type>,
-        span: Option<Span>,
-        place: &Arc<str>,
-    ) -> Value {
-        let node = self.nodes.add_node(Node {
-            op,
-            types,
-            span,
-            place: place.clone(),
-        });
+    pub fn add(&mut self, op: Op, inputs: &[Value], types: Vec<Type>, span: Option<Span>, place: &Arc<str>) -> Value {
+        let node = self.nodes.add_node(Node { op, types, span, place: place.clone() });
         for (i, v) in inputs.iter().enumerate() {
-            self.nodes.add_edge(
-                v.node,
-                node,
-                Feed {
-                    port: v.port,
-                    input: i as u16,
-                },
-            );
+            self.nodes.add_edge(v.node, node, Feed { port: v.port, input: i as u16 });
         }
         node.into()
     }
@@ -352,15 +327,7 @@ impl Graph {
         let mut feeds: Vec<_> = self
             .nodes
             .edges_directed(node, Direction::Incoming)
-            .map(|e| {
-                (
-                    e.weight().input,
-                    Value {
-                        node: e.source(),
-                        port: e.weight().port,
-                    },
-                )
-            })
+            .map(|e| (e.weight().input, Value { node: e.source(), port: e.weight().port }))
             .collect();
         feeds.sort_unstable_by_key(|f| f.0);
         feeds.into_iter().map(|f| f.1).collect()
@@ -401,14 +368,7 @@ impl Graph {
                 .map(|e| e.id())
                 .expect("compiler bug: a user without its edge");
             self.nodes.remove_edge(edge);
-            self.nodes.add_edge(
-                new.node,
-                user,
-                Feed {
-                    port: new.port,
-                    input,
-                },
-            );
+            self.nodes.add_edge(new.node, user, Feed { port: new.port, input });
         }
         for (_, v) in &mut self.outputs {
             if *v == old {
@@ -419,22 +379,13 @@ impl Graph {
 
     /// Nodes so that inputs come before users; ties in order of index, so that the order is stable.
     pub fn order(&self) -> Vec<NodeIndex> {
-        let bound = self
-            .nodes
-            .node_indices()
-            .map(|n| n.index() + 1)
-            .max()
-            .unwrap_or(0);
+        let bound = self.nodes.node_indices().map(|n| n.index() + 1).max().unwrap_or(0);
         let mut missing = vec![0usize; bound];
         for n in self.nodes.node_indices() {
             missing[n.index()] = self.nodes.edges_directed(n, Direction::Incoming).count();
         }
-        let mut ready: std::collections::BinaryHeap<_> = self
-            .nodes
-            .node_indices()
-            .filter(|n| missing[n.index()] == 0)
-            .map(std::cmp::Reverse)
-            .collect();
+        let mut ready: std::collections::BinaryHeap<_> =
+            self.nodes.node_indices().filter(|n| missing[n.index()] == 0).map(std::cmp::Reverse).collect();
         let mut order = Vec::with_capacity(self.nodes.node_count());
         while let Some(std::cmp::Reverse(n)) = ready.pop() {
             order.push(n);
@@ -451,10 +402,7 @@ impl Graph {
 
     /// The value called `name` among the outputs.
     pub fn output(&self, name: &str) -> Option<Value> {
-        self.outputs
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| *v)
+        self.outputs.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
     }
 }
 
@@ -535,10 +483,7 @@ impl Segments {
 
     /// Dims of block `block` of a value of type `ty`.
     pub fn dims(&self, tables: &Tables, ty: &Type, block: usize) -> Vec<usize> {
-        ty.dims
-            .iter()
-            .map(|d| self.extent(tables, d.extent, block))
-            .collect()
+        ty.dims.iter().map(|d| self.extent(tables, d.extent, block)).collect()
     }
 }
 

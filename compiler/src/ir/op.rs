@@ -355,10 +355,7 @@ impl Op {
 
     /// True for ops that change a slot: they are never removed, merged or reordered against reads of that slot.
     pub fn is_effect(&self) -> bool {
-        matches!(
-            self,
-            Op::Accumulate(_) | Op::Store(_) | Op::Adamw { .. } | Op::Sgd { .. } | Op::Ema(_)
-        )
+        matches!(self, Op::Accumulate(_) | Op::Store(_) | Op::Adamw { .. } | Op::Sgd { .. } | Op::Ema(_))
     }
 }
 

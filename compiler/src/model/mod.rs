@@ -341,11 +341,7 @@ impl Model {
 
     /// `[batch, context, dim: 1024]`, as messages show it.
     pub fn show_axes(&self, outer: Outer, axes: &[AxisId]) -> String {
-        let mut parts: Vec<String> = if outer == Outer::One {
-            vec![]
-        } else {
-            vec!["batch".into()]
-        };
+        let mut parts: Vec<String> = if outer == Outer::One { vec![] } else { vec!["batch".into()] };
         parts.extend(axes.iter().map(|a| match self.axis(*a).size {
             AxisSize::Static(n) => format!("{}: {n}", self.axis(*a).name),
             AxisSize::Counted(..) | AxisSize::Joined(..) => self.axis(*a).name.to_string(),

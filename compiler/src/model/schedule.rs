@@ -61,11 +61,7 @@ impl Schedule {
         match self {
             Schedule::Constant(v) => *v,
             Schedule::Ramp(a, b) => {
-                let p = if span > 0.0 {
-                    (step / span).clamp(0.0, 1.0)
-                } else {
-                    1.0
-                };
+                let p = if span > 0.0 { (step / span).clamp(0.0, 1.0) } else { 1.0 };
                 a + (b - a) * p
             }
             Schedule::Over(s, n) => s.eval(step, *n, *n),
@@ -124,11 +120,9 @@ impl Schedule {
     pub fn constant(&self) -> Option<f64> {
         match self {
             Schedule::Constant(v) => Some(*v),
-            Schedule::Ramp(..)
-            | Schedule::Over(..)
-            | Schedule::Then(..)
-            | Schedule::Map(..)
-            | Schedule::Arith(..) => None,
+            Schedule::Ramp(..) | Schedule::Over(..) | Schedule::Then(..) | Schedule::Map(..) | Schedule::Arith(..) => {
+                None
+            }
         }
     }
 }
