@@ -1,1 +1,56 @@
-//! `Model` to `Graph`.
+//! `Model` to `Graph`: named axes become positions, and a model becomes the entries of a program.
+//!
+//! Every node of the model becomes one or a few ops; operands are aligned by axis identity with an explicit
+//! [`Op::Arrange`](crate::ir::op::Op::Arrange). A body that ran over `~ masks` was evaluated once by `elaborate`, its
+//! tensors have outer `Segments`: that is the packing. Nothing here can fail on a checked model; a failure is a bug.
+
+mod entries;
+mod nodes;
+mod tables;
+
+use crate::ir::graph::{Graph, Tables};
+use crate::model::{Model, Schedule};
+
+pub use tables::{ScalarIds, Start};
+
+/// What `build` makes of a model.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Shared tables; gradient and moment slots are added later, by `driver`.
+    pub tables: Tables,
+    /// What the scalars refer to.
+    pub schedules: Vec<Schedule>,
+    /// The scalars that the update needs.
+    pub scalars: ScalarIds,
+    /// Stores buffers and initial weights (f64).
+    pub init: Graph,
+    /// Draws masks (f64); outputs `mask.K.context`, `mask.K.target`, `mask.K.require.N`.
+    pub draw: Graph,
+    /// Number of `require` outputs of each mask.
+    pub requires: Vec<usize>,
+    /// Computes `loss` (and taps), f32; gradients are added by `autodiff`.
+    pub forward: Graph,
+    /// Computes `metric.NAME`.
+    pub metrics: Graph,
+    /// Computes `features`; empty without a backbone.
+    pub backbone: Graph,
+}
+
+/// What to build beyond the model itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Keep model-level calls and equations as outputs `tap.*`.
+    pub taps: bool,
+}
+
+/// Builds every entry of a checked model.
+pub fn build(model: &Model, options: Options) -> Built {
+    let mut start = tables::start(model);
+    let init = entries::init(model, &mut start);
+    let (draw, requires) = entries::draw(model, &mut start);
+    let forward = entries::forward(model, &mut start, options.taps);
+    let metrics = entries::metrics(model, &mut start);
+    let backbone = entries::backbone(model, &mut start);
+    let Start { tables, schedules, scalars, .. } = start;
+    Built { tables, schedules, scalars, init, draw, requires, forward, metrics, backbone }
+}

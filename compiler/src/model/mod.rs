@@ -110,8 +110,6 @@ pub enum NodeOp {
         /// Average rather than add.
         mean: bool,
     },
-    /// The value at one place of a `~` list: outer Segments(all) becomes Segments(one mask) - the node's outer.
-    OneMask(usize),
     /// Position of the largest element.
     Argmax(AxisId),
     /// Contracts these axes, which both inputs have.
