@@ -1,4 +1,8 @@
 //! The tensor IR.
 
+pub mod build;
+pub mod extent;
 pub mod graph;
+pub mod infer;
 pub mod op;
+pub mod print;

@@ -361,3 +361,16 @@ impl Op {
 
 /// Result types of a node, one a port.
 pub type Types = Vec<Type>;
+
+impl DType {
+    /// As printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F64 => "f64",
+            DType::F32 => "f32",
+            DType::Bf16 => "bf16",
+            DType::I32 => "i32",
+            DType::Bool => "bool",
+        }
+    }
+}
