@@ -1,1 +1,4 @@
-//! x
+#![doc = include_str!("../../ARCHITECTURE.md")]
+
+pub mod error;
+pub mod masks;
