@@ -2,9 +2,9 @@
 
 pub mod autodiff;
 pub mod build;
-pub mod check;
+// pub mod check;
 pub mod diag;
-pub mod driver;
+// pub mod driver;
 pub mod elaborate;
 pub mod ir;
 pub mod lower;
