@@ -2,3 +2,5 @@
 
 pub mod error;
 pub mod masks;
+pub mod device;
+pub mod train;
