@@ -3,6 +3,8 @@
 //! Two lowerings share one luminal graph type: `cpu`, fused operators of our own over a planned arena, and `reference`,
 //! luminal primitives only, rebuilt for each step. [`Machine`] is what the runtime sees of either.
 
+pub mod luminal;
+
 use std::sync::Arc;
 
 use crate::ir::graph::{Segments, SlotId, Type};
