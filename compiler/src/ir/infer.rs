@@ -26,7 +26,7 @@ pub fn infer(tables: &Tables, op: &Op, inputs: &[&Type], hint: Option<&Type>) ->
         let need = outer_of(tables, &t.extents());
         let counted = t.extents().iter().all(|e| fits(outer_of(tables, &[*e]), need));
         if !counted || !(need == Outer::One || need == t.outer) {
-            return Err(format!("counted dims of `{}` are not those of its segments", show_type(tables, t)));
+            return Err(format!("counted dims of `{}` are not those of its segments", show_type(t)));
         }
     }
     Ok(types)
@@ -255,7 +255,7 @@ impl Rule<'_> {
     // ---- helpers: what must hold
 
     fn show(&self, t: &Type) -> String {
-        show_type(self.tables, t)
+        show_type(t)
     }
 
     fn same(&self, a: &Type, b: &Type) -> Result<(), String> {

@@ -5,4 +5,6 @@ pub mod extent;
 pub mod graph;
 pub mod infer;
 pub mod op;
+pub mod philox;
 pub mod print;
+pub mod verify;
