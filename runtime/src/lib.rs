@@ -4,3 +4,4 @@ pub mod error;
 pub mod masks;
 pub mod device;
 pub mod train;
+pub mod checkpoint;

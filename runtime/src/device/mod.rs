@@ -1,5 +1,7 @@
 //! A program on a device: slots, entries, and a training step made of them.
 
+#[cfg(test)]
+pub mod fake;
 mod initial;
 mod session;
 mod slice;

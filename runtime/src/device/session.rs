@@ -104,15 +104,17 @@ impl Session {
             }
             self.machine.slot_mut(id).copy_from_slice(&data);
         }
-        self.copy_averages();
+        self.copy_averages(&[]);
         Ok(())
     }
 
-    /// Moving averages become what they follow.
-    pub fn copy_averages(&mut self) {
+    /// Moving averages become what they follow, except those in `given`.
+    pub fn copy_averages(&mut self, given: &[SlotId]) {
         let program = self.program.clone();
         for (i, slot) in program.tables.slots.iter().enumerate() {
-            if let SlotKind::Average { of, .. } = slot.kind {
+            if let SlotKind::Average { of, .. } = slot.kind
+                && !given.contains(&SlotId(i as u32))
+            {
                 let source = self.machine.slot(of).to_vec();
                 self.machine.slot_mut(SlotId(i as u32)).copy_from_slice(&source);
             }
@@ -146,8 +148,8 @@ impl Session {
         }
         let mut loss = 0.0;
         let mut last = Vec::new();
-        self.each_part(Entry::Grads, data, |share, outputs| {
-            loss += share * number(&outputs, "loss")?;
+        self.each_part(Entry::Grads, data, |_, outputs| {
+            loss += number(&outputs, "loss")?; // already weighted by the share of the clips
             last = outputs;
             Ok(())
         })?;
