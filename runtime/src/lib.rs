@@ -1,6 +1,7 @@
 #![doc = include_str!("../../ARCHITECTURE.md")]
 
 pub mod error;
+pub mod video;
 pub mod masks;
 pub mod device;
 pub mod train;
