@@ -6,3 +6,4 @@ pub mod masks;
 pub mod device;
 pub mod train;
 pub mod checkpoint;
+pub mod report;

@@ -1,3 +1,8 @@
 //! Training: the loop, the numbers of a step, and what stops a run that has gone wrong.
 
+pub mod directory;
+pub mod guard;
+pub mod run_loop;
 pub mod schedule;
+#[cfg(test)]
+mod tests;
