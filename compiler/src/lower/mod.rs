@@ -4,6 +4,7 @@
 //! luminal primitives only, rebuilt for each step. [`Machine`] is what the runtime sees of either.
 
 pub mod luminal;
+pub mod reference;
 
 use std::sync::Arc;
 

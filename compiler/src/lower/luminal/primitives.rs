@@ -189,11 +189,11 @@ impl Primitives {
         let flat = tracker(&[a.stored().max(1)]);
         self.count(&a.base);
         let node = match f {
-            Unary::Exp2 => self.add(op::Exp2, &[(a.node, flat)]),
-            Unary::Log2 => self.add(op::Log2, &[(a.node, flat)]),
-            Unary::Sin => self.add(op::Sin, &[(a.node, flat)]),
-            Unary::Sqrt => self.add(op::Sqrt, &[(a.node, flat)]),
-            Unary::Recip => self.add(op::Recip, &[(a.node, flat)]),
+            Unary::Exp2 => self.node(op::Exp2, &[(a.node, flat)]),
+            Unary::Log2 => self.node(op::Log2, &[(a.node, flat)]),
+            Unary::Sin => self.node(op::Sin, &[(a.node, flat)]),
+            Unary::Sqrt => self.node(op::Sqrt, &[(a.node, flat)]),
+            Unary::Recip => self.node(op::Recip, &[(a.node, flat)]),
         };
         Array { node, ..a.clone() }
     }
@@ -240,8 +240,8 @@ impl Primitives {
             self.count(&dims);
             let view = tracker(&[front, n, back]);
             let node = match f {
-                Reduce::Sum => self.add(op::SumReduce(1), &[(a.node, view)]),
-                Reduce::Max => self.add(op::MaxReduce(1), &[(a.node, view)]),
+                Reduce::Sum => self.node(op::SumReduce(1), &[(a.node, view)]),
+                Reduce::Max => self.node(op::MaxReduce(1), &[(a.node, view)]),
             };
             a = Array::dense(node, &dims);
         }
@@ -295,6 +295,18 @@ impl Primitives {
         self.copy(a.node, view, &dims)
     }
 
+    /// Dims before `split` as rows, the others as columns, without a copy where the view allows it.
+    pub fn matrix_of(&mut self, a: &Array, split: usize) -> Array {
+        let size = |dims: &[usize]| dims.iter().product::<usize>();
+        let (rows, columns) = (size(&a.dims[..split]), size(&a.dims[split..]));
+        // A transposed view: first the columns, then the rows, in the data.
+        let back: Vec<usize> = (split..a.dims.len()).chain(0..split).collect();
+        if !a.is_dense() && a.permute(&back).is_dense() {
+            return Array::dense(a.node, &[columns, rows]).permute(&[1, 0]);
+        }
+        self.reshape(a, &[rows, columns])
+    }
+
     /// a b^T: a [m, k], b [n, k], result [m, n].
     pub fn product(&mut self, a: &Array, b: &Array) -> Array {
         let (a, b) = (self.matrix(a), self.matrix(b));
@@ -315,7 +327,7 @@ impl Primitives {
         let both = self.binary_node(Binary::Mul, (a.node, left), (b.node, right), &[m, n, k]);
         self.elements = self.elements.saturating_sub(m * n * k); // never made: the matrix kernel takes both operations
         self.count(&[m, n]);
-        let node = self.add(op::SumReduce(3), &[(both, tracker(&[1, m, n, k]))]);
+        let node = self.node(op::SumReduce(3), &[(both, tracker(&[1, m, n, k]))]);
         Array::dense(node, &[m, n])
     }
 
@@ -404,19 +416,19 @@ impl Primitives {
     ) -> NodeIndex {
         self.count(dims);
         match f {
-            Binary::Add => self.add(op::Add, &[a, b]),
-            Binary::Mul => self.add(op::Mul, &[a, b]),
-            Binary::Mod => self.add(op::Mod, &[a, b]),
-            Binary::LessThan => self.add(op::LessThan, &[a, b]),
+            Binary::Add => self.node(op::Add, &[a, b]),
+            Binary::Mul => self.node(op::Mul, &[a, b]),
+            Binary::Mod => self.node(op::Mod, &[a, b]),
+            Binary::LessThan => self.node(op::LessThan, &[a, b]),
         }
     }
 
     fn copy(&mut self, node: NodeIndex, view: ShapeTracker, dims: &[usize]) -> Array {
         self.count(dims);
-        Array::dense(self.add(op::Contiguous, &[(node, view)]), dims)
+        Array::dense(self.node(op::Contiguous, &[(node, view)]), dims)
     }
 
-    fn add<O: Operator + 'static>(&mut self, op: O, inputs: &[(NodeIndex, ShapeTracker)]) -> NodeIndex {
+    fn node<O: Operator + 'static>(&mut self, op: O, inputs: &[(NodeIndex, ShapeTracker)]) -> NodeIndex {
         let mut new = self.graph.add_op(op);
         for (node, view) in inputs {
             new = new.input(*node, 0, *view);
