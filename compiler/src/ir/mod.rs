@@ -1,6 +1,7 @@
 //! The tensor IR.
 
 pub mod build;
+pub mod eval;
 pub mod extent;
 pub mod graph;
 pub mod infer;
