@@ -7,15 +7,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::ir::graph::{Graph, SlotId, Tables, Value};
 use crate::ir::op::Op;
+use crate::ir::verify::changed;
 
 /// Merges equal nodes; returns how many went.
 pub fn common(_: &Tables, graph: &mut Graph) -> usize {
-    let changed = changed_slots(graph);
+    let written: BTreeSet<SlotId> = graph.nodes.node_weights().filter(|n| n.op.is_effect()).flat_map(|n| changed(&n.op)).collect();
     let mut known: HashMap<String, Vec<Value>> = HashMap::new();
     let mut count = 0;
     for node in graph.order() {
         let op = &graph.nodes[node].op;
-        if op.is_effect() || matches!(op, Op::Read(slot) if changed.contains(slot)) {
+        if op.is_effect() || matches!(op, Op::Read(slot) if written.contains(slot)) {
             continue;
         }
         let ports: Vec<_> = (0..graph.nodes[node].types.len()).map(|p| Value { node, port: p as u8 }).collect();
@@ -41,22 +42,4 @@ fn key(graph: &Graph, value: Value) -> String {
     let inputs: Vec<_> = graph.inputs(value.node).iter().map(|v| (v.node.index(), v.port)).collect();
     let types: Vec<_> = node.types.iter().map(|t| (t.dtype, t.outer, t.extents())).collect();
     format!("{:?} {inputs:?} {types:?}", node.op)
-}
-
-/// Slots that some effect of the graph changes.
-fn changed_slots(graph: &Graph) -> BTreeSet<SlotId> {
-    let mut slots = BTreeSet::new();
-    for node in graph.nodes.node_weights() {
-        if let Op::Accumulate(s) | Op::Store(s) | Op::Ema(s) = &node.op {
-            slots.insert(*s);
-        }
-        if let Op::Adamw { weight, first, second } = &node.op {
-            slots.extend([*weight, *first, *second]);
-        }
-        if let Op::Sgd { weight, velocity } = &node.op {
-            slots.insert(*weight);
-            slots.extend(velocity);
-        }
-    }
-    slots
 }

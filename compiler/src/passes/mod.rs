@@ -3,10 +3,11 @@
 //! [`before_gradient`] makes the forward pass small: idioms that the standard library spells out in small operations
 //! become single ops with known gradients, and rows that nobody reads are not computed. [`after_gradient`] tidies what
 //! differentiation and the update rules added. Every pass keeps the graph valid, which is checked around each one in debug
-//! and test builds, and keeps its meaning within the tolerance in its header. [`precision`] chooses element types.
+//! and test builds, and keeps its meaning within the tolerance in its header. [`bf16`] chooses element types.
 
 mod common;
 mod dead;
+mod precision;
 mod recognise_attention;
 mod recognise_gelu;
 mod recognise_layer_norm;
@@ -19,6 +20,7 @@ mod simplify;
 mod unfused;
 
 use crate::ir::graph::{Graph, Tables};
+use crate::ir::verify::verify;
 
 pub use unfused::unfused;
 
@@ -40,6 +42,7 @@ const LINEAR: Pass = Pass { name: "recognise_linear", run: recognise_linear::rec
 const LAYER_NORM: Pass = Pass { name: "recognise_layer_norm", run: recognise_layer_norm::recognise_layer_norm };
 const GELU: Pass = Pass { name: "recognise_gelu", run: recognise_gelu::recognise_gelu };
 const ROWS: Pass = Pass { name: "rows", run: rows::rows };
+const BF16: Pass = Pass { name: "precision", run: precision::precision };
 
 /// Passes over an entry as it was built.
 pub fn before_gradient() -> &'static [Pass] {
@@ -56,6 +59,11 @@ pub fn after_gradient() -> &'static [Pass] {
     &[DEAD, SIMPLIFY, COMMON, SIMPLIFY, COMMON, DEAD]
 }
 
+/// What follows [`after_gradient`] in a run of `precision = "bf16"`; nothing follows it in f32.
+pub fn bf16() -> &'static [Pass] {
+    &[BF16, SIMPLIFY, COMMON, DEAD]
+}
+
 /// Runs passes in order; returns the number of changes of each.
 pub fn run_passes(tables: &Tables, graph: &mut Graph, list: &[Pass]) -> Vec<(&'static str, usize)> {
     check(tables, graph, "the start");
@@ -69,4 +77,10 @@ pub fn run_passes(tables: &Tables, graph: &mut Graph, list: &[Pass]) -> Vec<(&'s
 }
 
 /// Debug builds verify the graph around every pass: an invalid graph is a mistake of the pass.
-fn check(_tables: &Tables, _graph: &Graph, _after: &str) {}
+fn check(tables: &Tables, graph: &Graph, after: &str) {
+    if cfg!(debug_assertions)
+        && let Err(reason) = verify(tables, graph)
+    {
+        panic!("compiler bug: after {after}: {reason}");
+    }
+}

@@ -3,10 +3,12 @@
 //! Matching never depends on the order of dims: a value is looked at through its [`Op::Arrange`], and dims are followed
 //! by position. Nothing here removes a node: `dead` sweeps up what a pass no longer uses.
 
+use petgraph::Direction;
 use petgraph::stable_graph::NodeIndex;
+use petgraph::visit::EdgeRef;
 
 use crate::ir::build::Builder;
-use crate::ir::graph::{Dim, Extent, Graph, Tables, Value};
+use crate::ir::graph::{Dim, Extent, Feed, Graph, Tables, Value};
 use crate::ir::op::{BinaryOp, Op, ReduceOp, UnaryOp};
 
 /// A builder whose nodes come from where `value` came from.
@@ -14,6 +16,14 @@ pub fn at<'a>(tables: &'a Tables, graph: &'a mut Graph, value: Value) -> Builder
     let mut builder = Builder::new(graph, tables);
     builder.at(value);
     builder
+}
+
+/// Makes `value` the input `place` of a node.
+pub fn rewire(graph: &mut Graph, node: NodeIndex, place: usize, value: Value) {
+    let old = graph.nodes.edges_directed(node, Direction::Incoming).find(|e| e.weight().input as usize == place);
+    let old = old.map(|e| e.id());
+    graph.nodes.remove_edge(old.expect("compiler bug: no such input"));
+    graph.nodes.add_edge(value.node, node, Feed { port: value.port, input: place as u16 });
 }
 
 /// True if `from` keeps every one of `rank` dims where it is.

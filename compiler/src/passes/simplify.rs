@@ -70,6 +70,9 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
             if graph.ty(inputs[0]).dtype == ty.dtype {
                 return Some(inputs[0]);
             }
+            if let Some(x) = narrow_before(graph, inputs[0], ty.dtype) {
+                return Some(x);
+            }
             if let Some(c) = constant(graph, inputs[0])
                 && is_float(ty.dtype)
             {
@@ -223,6 +226,21 @@ fn before_repeating(tables: &Tables, graph: &mut Graph, value: Value, inputs: &[
     let hint = Type { dtype: ty.dtype, ..small };
     let result = b.op_as(op, &operands, &hint);
     Some(b.arrange(result, from, ty.outer, ty.dims.clone()))
+}
+
+/// x, if a value is x made wider: going back to x's own type changes nothing.
+fn narrow_before(graph: &Graph, value: Value, dtype: DType) -> Option<Value> {
+    if *graph.op(value) != Op::Cast {
+        return None;
+    }
+    let x = graph.inputs(value.node)[0];
+    let wide = graph.ty(value).dtype;
+    let widened = match graph.ty(x).dtype {
+        DType::Bf16 => matches!(wide, DType::F32 | DType::F64),
+        DType::F32 | DType::I32 | DType::Bool => wide == DType::F64,
+        DType::F64 => false,
+    };
+    (widened && graph.ty(x).dtype == dtype).then_some(x)
 }
 
 fn is_float(dtype: DType) -> bool {
