@@ -7,3 +7,4 @@ pub mod device;
 pub mod train;
 pub mod checkpoint;
 pub mod report;
+pub mod replay;

@@ -14,5 +14,5 @@ mod weights;
 pub use format::State;
 pub use load::{load, newest};
 pub use save::{save, sweep_up};
-pub use tensors::{Stored, read_tensors};
-pub use weights::{WeightsFrom, load_weights};
+pub use tensors::{Stored, Values, read_tensors};
+pub use weights::{WeightsFrom, load_model, load_weights};

@@ -4,7 +4,7 @@
 //! not fit is told at once. A stored dimension may be spelt out in the file (`[1, 1, 384]` for `[384]`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vjepac::ir::graph::{SlotId, SlotKind};
 
@@ -48,11 +48,20 @@ impl std::str::FromStr for WeightsFrom {
 /// Loads a field's weights; gives the slots that were filled.
 pub fn load_weights(session: &mut Session, from: &WeightsFrom) -> Result<Vec<SlotId>> {
     let field = format!("{}.", from.field);
-    let prefix = from.prefix.as_ref().unwrap_or(&field);
+    load_under(session, &field, &from.file, from.prefix.as_ref().unwrap_or(&field))
+}
+
+/// Loads the weights of the whole model from a file that has the model's own keys.
+pub fn load_model(session: &mut Session, file: &Path) -> Result<()> {
+    load_under(session, "", file, "").map(|_| ())
+}
+
+/// Loads what is called `field...` in the program and `prefix...` in the file.
+fn load_under(session: &mut Session, field: &str, file: &Path, prefix: &str) -> Result<Vec<SlotId>> {
     let mut wanted: BTreeMap<String, (SlotId, Vec<usize>, bool)> = session
         .slots()
         .filter_map(|(id, slot)| {
-            let rest = slot.key.strip_prefix(&field)?;
+            let rest = slot.key.strip_prefix(field)?;
             let buffer = match slot.kind {
                 SlotKind::Trained { .. } | SlotKind::Average { .. } | SlotKind::Frozen | SlotKind::Unused => false,
                 SlotKind::Buffer => true,
@@ -62,14 +71,18 @@ pub fn load_weights(session: &mut Session, from: &WeightsFrom) -> Result<Vec<Slo
         })
         .collect();
     if wanted.is_empty() {
-        return Err(Error::usage(format!("--weights: the program has no weights under `{}`", from.field)));
+        return Err(Error::usage(format!(
+            "--weights: the program has no weights under `{}`",
+            field.trim_end_matches('.')
+        )));
     }
+    let place = if field.is_empty() { "the model".to_string() } else { format!("`{}`", field.trim_end_matches('.')) };
     let (mut wrong, mut filled) = (Vec::new(), Vec::new());
-    for tensor in read_tensors(&from.file)? {
-        let Some(rest) = tensor.key.strip_prefix(prefix.as_str()) else { continue };
+    for tensor in read_tensors(file)? {
+        let Some(rest) = tensor.key.strip_prefix(prefix) else { continue };
         let (key, shape) = (&tensor.key, &tensor.shape);
         match (wanted.remove(rest), tensor.floats()) {
-            (None, _) => wrong.push(format!("`{key}` of the file has no place in `{}`", from.field)),
+            (None, _) => wrong.push(format!("`{key}` of the file has no place in {place}")),
             (Some((_, want, _)), data) if data.is_none() || !expands(&want, shape) => {
                 wrong.push(format!("`{key}` is {shape:?} in the file, {want:?} in the program"));
             }
@@ -98,11 +111,10 @@ pub fn load_weights(session: &mut Session, from: &WeightsFrom) -> Result<Vec<Slo
     let more = wrong.len().saturating_sub(SHOWN);
     wrong.truncate(SHOWN);
     let list = wrong.join("\n  ");
+    let begin =
+        if prefix.is_empty() { String::new() } else { format!(" (keys are expected to begin with `{prefix}`)") };
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-    Err(Error::failed(format!(
-        "weights of `{}` do not fit (keys of the file are expected to begin with `{prefix}`):\n  {list}{more}",
-        from.file.display()
-    )))
+    Err(Error::failed(format!("weights of `{}` do not fit{begin}:\n  {list}{more}", file.display())))
 }
 
 /// True if `file` is `stored` with dims split into several, or with dims of one added or dropped.

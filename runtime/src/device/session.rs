@@ -93,8 +93,11 @@ impl Session {
         (0..).map(SlotId).zip(&self.program.tables.slots)
     }
 
-    /// Buffers and initial weights for a seed.
+    /// Buffers and initial weights for a seed; everything else is zero.
     pub fn init(&mut self, seed: u64) -> Result<()> {
+        for i in 0..self.program.tables.slots.len() {
+            self.machine.slot_mut(SlotId(i as u32)).fill(0.0);
+        }
         for (id, data) in initial::contents(&self.program, seed)? {
             let slot = &self.program.tables.slots[id.0 as usize];
             let size: usize = slot.shape.iter().product();
