@@ -3,6 +3,7 @@
 //! Two lowerings share one luminal graph type: `cpu`, fused operators of our own over a planned arena, and `reference`,
 //! luminal primitives only, rebuilt for each step. [`Machine`] is what the runtime sees of either.
 
+pub mod cpu;
 pub mod luminal;
 pub mod reference;
 

@@ -1,1 +1,373 @@
-//! Schedule, buffers, lifetimes.
+//! Schedule, storage and lifetimes of an entry, settled once; sizes and offsets follow from each step's counts.
+//!
+//! [`Plan::new`] fixes the order of the nodes, decides which values are **lenses** (strided views of another value's
+//! storage, see [`lens`]) and which own a buffer of the arena, and notes from which step to which a buffer lives.
+//! Token counts change every step: [`shape::Shape`] holds one step's extents of a type and [`arena::offsets`] places the
+//! buffers for them. Nothing here depends on a device.
+
+pub mod arena;
+pub mod lens;
+pub mod schedule;
+pub mod shape;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::ir::graph::{Extent, Graph, InputId, Node, Outer, SlotId, Type, Value};
+use crate::ir::op::{DType, Op};
+use lens::Lens;
+use petgraph::stable_graph::NodeIndex;
+
+/// Where a value's elements are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Home {
+    /// Its own buffer: an index into [`Plan::buffers`].
+    Arena(usize),
+    /// A slot's content.
+    Slot(SlotId),
+    /// What the caller supplied.
+    Input(InputId),
+    /// A view of another value, which is no lens itself.
+    Lens(Lens),
+}
+
+/// A value of the entry.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its type.
+    pub ty: Type,
+    /// Index into [`Plan::shapes`].
+    pub shape: usize,
+    /// Where it is.
+    pub home: Home,
+}
+
+/// One operation to run.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The node it came from.
+    pub node: NodeIndex,
+    /// What to do.
+    pub op: Op,
+    /// Indices into [`Plan::values`].
+    pub inputs: Vec<usize>,
+    /// One a port.
+    pub outputs: Vec<usize>,
+    /// Path of the instance it came from.
+    pub place: Arc<str>,
+}
+
+/// A buffer of the arena: the size class it has and the steps it lives through, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Index into [`Plan::shapes`].
+    pub shape: usize,
+    /// The step that writes it.
+    pub first: usize,
+    /// The last step that reads it.
+    pub last: usize,
+}
+
+/// An entry, ready to be lowered.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// In the order of execution.
+    pub steps: Vec<Step>,
+    /// All values.
+    pub values: Vec<Planned>,
+    /// The distinct (outer, extents) of the values.
+    pub shapes: Vec<(Outer, Vec<Extent>)>,
+    /// Buffers with their lifetimes.
+    pub buffers: Vec<Buffer>,
+    /// Named results.
+    pub outputs: Vec<(String, usize)>,
+}
+
+impl Plan {
+    /// Plans an entry.
+    pub fn new(graph: &Graph) -> Plan {
+        let order = schedule::schedule(graph);
+        let mut planner = Planner::new(graph, &order);
+        for &node in &order {
+            planner.node(node);
+        }
+        planner.finish()
+    }
+
+    /// The value whose storage `value` uses: itself unless it is a lens.
+    pub fn root(&self, value: usize) -> usize {
+        match &self.values[value].home {
+            Home::Lens(lens) => lens.root,
+            Home::Arena(_) | Home::Slot(_) | Home::Input(_) => value,
+        }
+    }
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    positions: HashMap<NodeIndex, usize>,
+    slot_effects: HashMap<SlotId, Vec<usize>>,
+    ids: HashMap<Value, usize>,
+    shape_ids: HashMap<(Outer, Vec<Extent>), usize>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(graph: &'a Graph, order: &[NodeIndex]) -> Planner<'a> {
+        let positions = order.iter().enumerate().map(|(p, n)| (*n, p)).collect();
+        let mut slot_effects: HashMap<SlotId, Vec<usize>> = HashMap::new();
+        for (position, node) in order.iter().enumerate() {
+            for slot in schedule::written(&graph.nodes[*node].op) {
+                slot_effects.entry(slot).or_default().push(position);
+            }
+        }
+        Planner {
+            graph,
+            positions,
+            slot_effects,
+            ids: HashMap::new(),
+            shape_ids: HashMap::new(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// Gives every result of a node a home, and a step to those that are to be computed.
+    fn node(&mut self, index: NodeIndex) {
+        let node = &self.graph.nodes[index];
+        let inputs: Vec<usize> = self.graph.inputs(index).iter().map(|v| self.ids[v]).collect();
+        if let Some(home) = self.without_work(index, node, &inputs) {
+            self.value(Value::from(index), &node.types[0], home);
+            return;
+        }
+        let inputs = self.seen_through(node, inputs);
+        let step = self.plan.steps.len();
+        let mut outputs = vec![];
+        for (port, ty) in node.types.iter().enumerate() {
+            let value = Value { node: index, port: port as u8 };
+            let home = match self.effect_home(index, &node.op, value) {
+                Some(home) => home,
+                None => {
+                    let shape = self.shape(ty);
+                    self.plan.buffers.push(Buffer { shape, first: step, last: step });
+                    Home::Arena(self.plan.buffers.len() - 1)
+                }
+            };
+            outputs.push(self.value(value, ty, home));
+        }
+        self.plan.steps.push(Step {
+            node: index,
+            op: node.op.clone(),
+            inputs,
+            outputs,
+            place: node.place.clone(),
+        });
+    }
+
+    /// The home of a node that needs no step: leaves in place, and views where every user can read strides.
+    fn without_work(&self, index: NodeIndex, node: &Node, inputs: &[usize]) -> Option<Home> {
+        let value = Value::from(index);
+        let ty = &node.types[0];
+        let position = self.positions[&index];
+        let lens = match &node.op {
+            Op::Read(slot) => return self.slot_stays(*slot, position, value).then_some(Home::Slot(*slot)),
+            Op::Input(input) => return Some(Home::Input(*input)),
+            Op::Stop => self.lens(inputs[0]),
+            Op::Cast if exact(self.plan.values[inputs[0]].ty.dtype, ty.dtype) => self.lens(inputs[0]),
+            Op::Arrange { from } => self.lens(inputs[0]).arrange(from),
+            Op::Slice { axis, start } => self.lens(inputs[0]).slice(*axis, start),
+            Op::Reshape => self.lens(inputs[0]).reshape(&self.plan.values[inputs[0]].ty.extents(), &ty.extents())?,
+            Op::Scalar(_)
+            | Op::Constant(_)
+            | Op::Iota
+            | Op::Index { .. }
+            | Op::Strategy(_)
+            | Op::Size(_)
+            | Op::Draw { .. }
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Select
+            | Op::Cast
+            | Op::Pad { .. }
+            | Op::Concat { .. }
+            | Op::Gather { .. }
+            | Op::ScatterAdd { .. }
+            | Op::OneHot
+            | Op::Reduce { .. }
+            | Op::Argmax { .. }
+            | Op::Fold { .. }
+            | Op::Einsum { .. }
+            | Op::Accumulate(_)
+            | Op::Store(_)
+            | Op::Adamw { .. }
+            | Op::Sgd { .. }
+            | Op::Ema(_)
+            | Op::Linear
+            | Op::LayerNorm { .. }
+            | Op::LayerNormGrad { .. }
+            | Op::Softmax
+            | Op::SoftmaxGrad
+            | Op::Attention { .. }
+            | Op::AttentionGrad { .. }
+            | Op::Gelu
+            | Op::GeluGrad
+            | Op::Patches { .. } => return None,
+        };
+        let root = &self.plan.values[lens.root].ty;
+        let readable = lens.is_dense(ty, root)
+            || self.graph.users(value).iter().all(|(user, place)| {
+                reads_strides(&self.graph.nodes[*user].op, *place, lens.unit_last(ty))
+            });
+        readable.then_some(Home::Lens(lens))
+    }
+
+    /// The input of a view that must be copied, seen in the dims of the result.
+    fn seen_through(&mut self, node: &Node, inputs: Vec<usize>) -> Vec<usize> {
+        let lens = match &node.op {
+            Op::Arrange { from } => self.lens(inputs[0]).arrange(from),
+            Op::Slice { axis, start } => self.lens(inputs[0]).slice(*axis, start),
+            _ => return inputs,
+        };
+        let shape = self.shape(&node.types[0]);
+        self.plan.values.push(Planned { ty: node.types[0].clone(), shape, home: Home::Lens(lens) });
+        vec![self.plan.values.len() - 1]
+    }
+
+    /// A value seen through a lens: its own, or the plain one of its dense storage.
+    fn lens(&self, value: usize) -> Lens {
+        match &self.plan.values[value].home {
+            Home::Lens(lens) => lens.clone(),
+            Home::Arena(_) | Home::Slot(_) | Home::Input(_) => Lens::whole(value, &self.plan.values[value].ty.extents()),
+        }
+    }
+
+    /// The value of an effect is its slot, unless the slot changes again before the value is last read.
+    fn effect_home(&self, index: NodeIndex, op: &Op, value: Value) -> Option<Home> {
+        if !op.is_effect() {
+            return None;
+        }
+        let slot = *schedule::written(op).first()?;
+        self.slot_stays(slot, self.positions[&index], value).then_some(Home::Slot(slot))
+    }
+
+    /// True if no effect changes `slot` after `position` and before the last step that may read `value`.
+    fn slot_stays(&self, slot: SlotId, position: usize, value: Value) -> bool {
+        let last = self.last_reader(value);
+        self.slot_effects.get(&slot).is_none_or(|effects| effects.iter().all(|&e| e <= position || e >= last))
+    }
+
+    /// The last position that may read a value, looking through whatever may become a lens of it.
+    fn last_reader(&self, value: Value) -> usize {
+        if self.graph.outputs.iter().any(|(_, v)| *v == value) {
+            return usize::MAX;
+        }
+        let users = self.graph.users(value);
+        users
+            .iter()
+            .map(|(user, _)| match self.graph.nodes[*user].op {
+                Op::Stop | Op::Cast | Op::Arrange { .. } | Op::Slice { .. } | Op::Reshape => {
+                    self.last_reader(Value::from(*user)).max(self.positions[user])
+                }
+                _ => self.positions[user],
+            })
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn value(&mut self, value: Value, ty: &Type, home: Home) -> usize {
+        let shape = self.shape(ty);
+        let id = self.plan.values.len();
+        self.plan.values.push(Planned { ty: ty.clone(), shape, home });
+        self.ids.insert(value, id);
+        id
+    }
+
+    fn shape(&mut self, ty: &Type) -> usize {
+        let key = (ty.outer, ty.extents());
+        if let Some(&id) = self.shape_ids.get(&key) {
+            return id;
+        }
+        let id = self.plan.shapes.len();
+        self.plan.shapes.push(key.clone());
+        self.shape_ids.insert(key, id);
+        id
+    }
+
+    /// Names the outputs and closes the lifetimes.
+    fn finish(mut self) -> Plan {
+        for (name, value) in &self.graph.outputs {
+            self.plan.outputs.push((name.clone(), self.ids[value]));
+        }
+        let end = self.plan.steps.len();
+        let uses: Vec<(usize, usize)> = self
+            .plan
+            .steps
+            .iter()
+            .enumerate()
+            .flat_map(|(s, step)| step.inputs.iter().map(move |&v| (s, v)))
+            .chain(self.plan.outputs.iter().map(|(_, v)| (end, *v)))
+            .collect();
+        for (step, value) in uses {
+            if let Home::Arena(buffer) = self.plan.values[self.plan.root(value)].home {
+                let last = &mut self.plan.buffers[buffer].last;
+                *last = (*last).max(step);
+            }
+        }
+        self.plan
+    }
+}
+
+/// True if a cast changes nothing in memory: all types are stored as f32, and these hold every value of the first.
+fn exact(from: DType, to: DType) -> bool {
+    match to {
+        DType::F64 | DType::F32 => true,
+        DType::Bf16 => matches!(from, DType::Bf16 | DType::Bool),
+        DType::I32 => matches!(from, DType::I32 | DType::Bool),
+        DType::Bool => from == DType::Bool,
+    }
+}
+
+/// True if the kernel of `op` reads its input `place` through any strides.
+fn reads_strides(op: &Op, place: u16, unit_last: bool) -> bool {
+    match op {
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast
+        | Op::Stop
+        | Op::Arrange { .. }
+        | Op::Reshape
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Reduce { .. }
+        | Op::Einsum { .. } => true,
+        Op::Attention { .. } | Op::AttentionGrad { .. } => unit_last && place < 3,
+        Op::Read(_)
+        | Op::Input(_)
+        | Op::Scalar(_)
+        | Op::Constant(_)
+        | Op::Iota
+        | Op::Index { .. }
+        | Op::Strategy(_)
+        | Op::Size(_)
+        | Op::Draw { .. }
+        | Op::Gather { .. }
+        | Op::ScatterAdd { .. }
+        | Op::OneHot
+        | Op::Argmax { .. }
+        | Op::Fold { .. }
+        | Op::Accumulate(_)
+        | Op::Store(_)
+        | Op::Adamw { .. }
+        | Op::Sgd { .. }
+        | Op::Ema(_)
+        | Op::Linear
+        | Op::LayerNorm { .. }
+        | Op::LayerNormGrad { .. }
+        | Op::Softmax
+        | Op::SoftmaxGrad
+        | Op::Gelu
+        | Op::GeluGrad
+        | Op::Patches { .. } => false,
+    }
+}

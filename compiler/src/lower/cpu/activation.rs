@@ -1,0 +1,51 @@
+//! GELU, forward and backward.
+//!
+//! y = x (1 + erf(x / sqrt 2)) / 2, dy/dx = (1 + erf(x / sqrt 2)) / 2 + x e^(-x^2 / 2) / sqrt(2 pi).
+
+use super::context::Context;
+use super::math::{erf, exp};
+use super::parallel::{CHUNK, fma, pieces, simd};
+use crate::lower::LowerError;
+use crate::plan::Step;
+
+/// 1 / sqrt(2 pi).
+const DENSITY: f32 = 0.398_942_3;
+
+/// y = gelu(x).
+pub fn gelu(cx: &Context, step: &Step) -> Result<(), LowerError> {
+    let x = cx.input(step, 0);
+    let place = cx.shared(step, 0);
+    pieces(x.len(), CHUNK, |from, to| {
+        // SAFETY: pieces do not overlap.
+        gelu_row(&x[from..to], unsafe { place.part(from, to - from) });
+    });
+    Ok(())
+}
+
+simd! {
+    fn gelu_row(x: &[f32], y: &mut [f32]) { <FMA>
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = 0.5 * x * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
+        }
+    }
+}
+
+/// dx = g gelu'(x).
+pub fn gelu_grad(cx: &Context, step: &Step) -> Result<(), LowerError> {
+    let (x, g) = (cx.input(step, 0), cx.input(step, 1));
+    let place = cx.shared(step, 0);
+    pieces(x.len(), CHUNK, |from, to| {
+        // SAFETY: pieces do not overlap.
+        gelu_grad_row(&x[from..to], &g[from..to], unsafe { place.part(from, to - from) });
+    });
+    Ok(())
+}
+
+simd! {
+    fn gelu_grad_row(x: &[f32], g: &[f32], dx: &mut [f32]) { <FMA>
+        for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
+            let share = fma::<FMA>(0.5, erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2), 0.5);
+            *dx = g * fma::<FMA>(x * DENSITY, exp::<FMA>(-0.5 * x * x), share);
+        }
+    }
+}

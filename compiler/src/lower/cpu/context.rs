@@ -1,0 +1,368 @@
+//! What a kernel sees: the planned entry, this step's extents, and memory.
+//!
+//! Slots and the arena are shared by the entries of a machine, which runs one entry at a time. The plan says that living
+//! buffers do not overlap, so a kernel may hold its inputs and its outputs at once; that is what the `unsafe` here rests on.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::{LowerError, Shared as SharedProgram, StepInputs};
+use super::parallel::Shared;
+use crate::ir::graph::{CountId, Extent, Outer, Segments, SlotId, Type};
+use crate::plan::arena::ALIGN;
+use crate::plan::shape::{Shape, outer_block};
+use crate::plan::{Home, Plan, Step};
+
+/// A cache line of the arena.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; ALIGN]);
+
+/// Slots and arena of a machine.
+pub struct Memory {
+    slots: UnsafeCell<Vec<Vec<f32>>>,
+    arena: UnsafeCell<Vec<Line>>,
+}
+
+impl Memory {
+    /// Slots of the given sizes, all zero.
+    pub fn new(sizes: &[usize]) -> Result<Memory, LowerError> {
+        let mut slots = Vec::with_capacity(sizes.len());
+        for &size in sizes {
+            let mut slot = vec![];
+            reserve(&mut slot, size, "weights and optimiser state")?;
+            slot.resize(size, 0.0);
+            slots.push(slot);
+        }
+        Ok(Memory { slots: UnsafeCell::new(slots), arena: UnsafeCell::new(vec![]) })
+    }
+
+    /// Content of a slot.
+    pub fn slot(&self, id: SlotId) -> &[f32] {
+        // SAFETY: slots change only while an entry runs, for which the machine is borrowed mutably.
+        unsafe { &(&(*self.slots.get()))[id.0 as usize] }
+    }
+
+    /// Content of a slot, to be changed.
+    #[allow(clippy::mut_from_ref, reason = "the machine is borrowed mutably, or one kernel runs")]
+    pub fn slot_mut(&self, id: SlotId) -> &mut [f32] {
+        // SAFETY: called through `&mut CpuMachine`, or by the one kernel that runs.
+        unsafe { &mut (&mut (*self.slots.get()))[id.0 as usize] }
+    }
+
+    /// Makes the arena hold `elements`.
+    fn grow(&self, elements: usize) -> Result<(), LowerError> {
+        // SAFETY: called between steps, when no view exists.
+        let arena = unsafe { &mut *self.arena.get() };
+        let lines = elements.div_ceil(ALIGN);
+        if arena.len() < lines {
+            *arena = vec![];
+            reserve(arena, lines, "the values of a step")?;
+            arena.resize(lines, Line([0.0; ALIGN]));
+        }
+        Ok(())
+    }
+
+    fn arena(&self) -> *mut f32 {
+        // SAFETY: only the address is taken.
+        unsafe { (*self.arena.get()).as_mut_ptr().cast() }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        // SAFETY: only lengths are read.
+        let (slots, arena) = unsafe { (&*self.slots.get(), &*self.arena.get()) };
+        4 * slots.iter().map(Vec::len).sum::<usize>() + size_of::<Line>() * arena.len()
+    }
+}
+
+fn reserve<T>(vec: &mut Vec<T>, n: usize, what: &str) -> Result<(), LowerError> {
+    vec.try_reserve_exact(n).map_err(|_| {
+        let gib = (n * size_of::<T>()) as f64 / (1u64 << 30) as f64;
+        LowerError::User(format!("not enough memory: {what} need {gib:.2} GiB; use fewer clips a call or a smaller model"))
+    })
+}
+
+/// This step's data.
+#[derive(Default)]
+struct Now {
+    segments: Segments,
+    shapes: Vec<Arc<Shape>>,
+    offsets: Vec<usize>,
+    inputs: Vec<(usize, usize)>,
+    scalars: Vec<f64>,
+    /// Room of the arena that the step needs, in elements.
+    room: usize,
+}
+
+/// An entry, its memory and its step.
+pub struct Context {
+    /// The program.
+    pub program: SharedProgram,
+    /// The planned entry.
+    pub plan: Plan,
+    memory: Rc<Memory>,
+    now: RefCell<Now>,
+    /// Exact content of values without dims, where a kernel knows it better than f32 says.
+    numbers: Vec<Cell<Option<f64>>>,
+}
+
+/// A strided view of a value: for every block a place and a stride a dim.
+#[derive(Clone)]
+pub struct View {
+    /// Extents.
+    pub shape: Arc<Shape>,
+    /// True if all blocks lie one after another, row-major.
+    pub dense: bool,
+    data: *const f32,
+    bases: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+// SAFETY: views only read, and the plan keeps what they read unchanged while they live.
+unsafe impl Send for View {}
+unsafe impl Sync for View {}
+
+impl View {
+    /// The first element of a block.
+    pub fn at(&self, block: usize) -> *const f32 {
+        // SAFETY: bases lie inside the storage.
+        unsafe { self.data.add(self.bases[block]) }
+    }
+
+    /// Distance of a block from the storage's start.
+    pub fn base(&self, block: usize) -> usize {
+        self.bases[block]
+    }
+
+    /// The storage's start.
+    pub fn data(&self) -> *const f32 {
+        self.data
+    }
+
+    /// Strides of a block.
+    pub fn strides(&self, block: usize) -> &[usize] {
+        &self.strides[block * self.shape.rank..(block + 1) * self.shape.rank]
+    }
+
+    /// A dense view of a region that starts at `data`, its blocks `bases` from there, with row strides of its own.
+    pub fn region(data: *const f32, shape: Arc<Shape>, bases: Vec<usize>, strides: Vec<usize>) -> View {
+        View { shape, dense: false, data, bases, strides }
+    }
+}
+
+/// Row-major strides.
+pub fn dense_strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    for d in (1..dims.len()).rev() {
+        strides[d - 1] = strides[d] * dims[d];
+    }
+    strides
+}
+
+impl Context {
+    /// An entry over a machine's memory.
+    pub fn new(program: SharedProgram, plan: Plan, memory: Rc<Memory>) -> Context {
+        let numbers = plan.values.iter().map(|_| Cell::new(None)).collect();
+        Context { program, plan, memory, now: RefCell::default(), numbers }
+    }
+
+    /// Sets the extents, offsets and inputs of a step, and makes room.
+    pub fn begin(&self, step: &StepInputs) -> Result<(), LowerError> {
+        let now = &mut *self.now.borrow_mut();
+        if now.shapes.is_empty() || !same_counts(&now.segments, step.segments) {
+            let tables = &self.program.tables;
+            let shape = |(outer, extents): &(Outer, Vec<Extent>)| Shape::new(tables, step.segments, *outer, extents);
+            now.shapes = self.plan.shapes.iter().map(|s| Arc::new(shape(s))).collect();
+            let sizes: Vec<usize> = self.plan.buffers.iter().map(|b| now.shapes[b.shape].total()).collect();
+            (now.offsets, now.room) = crate::plan::arena::offsets(&self.plan.buffers, &sizes);
+        }
+        now.segments.clone_from(step.segments);
+        now.inputs = step.inputs.iter().map(|i| (i.as_ptr() as usize, i.len())).collect();
+        now.scalars = step.scalars.to_vec();
+        self.numbers.iter().for_each(|n| n.set(None));
+        self.memory.grow(now.room)
+    }
+
+    /// Clips of this step.
+    pub fn clips(&self) -> usize {
+        self.now.borrow().segments.clips
+    }
+
+    /// This step's segments.
+    pub fn segments<R>(&self, read: impl FnOnce(&Segments) -> R) -> R {
+        read(&self.now.borrow().segments)
+    }
+
+    /// A scalar of the tables.
+    pub fn scalar(&self, id: usize) -> Result<f64, LowerError> {
+        let scalars = &self.now.borrow().scalars;
+        scalars.get(id).copied().ok_or_else(|| LowerError::Bug(format!("scalar {id} was not supplied")))
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: usize) -> &Type {
+        &self.plan.values[value].ty
+    }
+
+    /// Extents of a value.
+    pub fn shape(&self, value: usize) -> Arc<Shape> {
+        self.now.borrow().shapes[self.plan.values[value].shape].clone()
+    }
+
+    /// An extent in a block.
+    pub fn extent(&self, extent: Extent, block: usize) -> usize {
+        self.now.borrow().segments.extent(&self.program.tables, extent, block)
+    }
+
+    /// The sum of extents in a block.
+    pub fn sum(&self, extents: &[Extent], block: usize) -> usize {
+        extents.iter().map(|e| self.extent(*e, block)).sum()
+    }
+
+    /// The slots and the arena.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Start and length of a value's storage; lenses have none.
+    fn storage(&self, value: usize) -> (*mut f32, usize) {
+        let now = self.now.borrow();
+        match &self.plan.values[value].home {
+            Home::Arena(buffer) => {
+                let len = now.shapes[self.plan.values[value].shape].total();
+                debug_assert!(now.offsets[*buffer] + len <= now.room);
+                // SAFETY: `begin` made room for every buffer.
+                (unsafe { self.memory.arena().add(now.offsets[*buffer]) }, len)
+            }
+            Home::Slot(slot) => {
+                let slot = self.memory.slot_mut(*slot);
+                (slot.as_mut_ptr(), slot.len())
+            }
+            Home::Input(input) => {
+                let (start, len) = now.inputs.get(input.0 as usize).copied().unwrap_or((0, 0));
+                (start as *mut f32, len)
+            }
+            Home::Lens(_) => panic!("compiler bug: a lens has no storage"),
+        }
+    }
+
+    /// A value through strides.
+    pub fn view(&self, value: usize) -> View {
+        let shape = self.shape(value);
+        let Home::Lens(lens) = &self.plan.values[value].home else {
+            let mut strides = Vec::with_capacity(shape.blocks * shape.rank);
+            for block in 0..shape.blocks {
+                strides.extend(dense_strides(shape.dims(block)));
+            }
+            let bases = (0..shape.blocks).map(|b| shape.start(b)).collect();
+            return View { dense: true, data: self.storage(value).0, bases, strides, shape };
+        };
+        let (root_shape, clips) = (self.shape(lens.root), self.clips());
+        let (ty, root) = (self.ty(value), self.ty(lens.root));
+        let (mut bases, mut strides) = (Vec::with_capacity(shape.blocks), Vec::with_capacity(shape.blocks * shape.rank));
+        for block in 0..shape.blocks {
+            let count = |c: CountId| self.extent(Extent::Counted(c), block);
+            let offset: usize = lens.offset.iter().map(|(at, by)| self.sum(at, block) * by.value(count)).sum();
+            bases.push(root_shape.start(outer_block(ty.outer, root.outer, block, clips)) + offset);
+            strides.extend(lens.strides.iter().map(|s| s.value(count)));
+        }
+        View { dense: lens.is_dense(ty, root), data: self.storage(lens.root).0, bases, strides, shape }
+    }
+
+    /// Elements of a value that lies densely.
+    pub fn dense(&self, value: usize) -> &[f32] {
+        let len = self.shape(value).total();
+        let start = match &self.plan.values[value].home {
+            Home::Lens(lens) => {
+                let (ty, root) = (self.ty(value), self.ty(lens.root));
+                assert!(lens.is_dense(ty, root), "compiler bug: a strided view where dense elements are read");
+                let offset: usize = lens
+                    .offset
+                    .iter()
+                    .map(|(at, by)| self.sum(at, 0) * by.value(|c| self.extent(Extent::Counted(c), 0)))
+                    .sum();
+                let (start, room) = self.storage(lens.root);
+                assert!(offset + len <= room, "compiler bug: a view beyond its storage");
+                start.wrapping_add(offset)
+            }
+            Home::Arena(_) | Home::Slot(_) | Home::Input(_) => {
+                let (start, room) = self.storage(value);
+                assert!(len <= room, "compiler bug: a value of {len} elements in {room}");
+                start
+            }
+        };
+        if len == 0 {
+            return &[];
+        }
+        // SAFETY: inside the storage, which the plan keeps unchanged while the kernel runs.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// Elements of input `i` of a step.
+    pub fn input(&self, step: &Step, i: usize) -> &[f32] {
+        self.dense(step.inputs[i])
+    }
+
+    /// Room for result `port` of a step.
+    #[allow(clippy::mut_from_ref, reason = "the plan gives every result its own room")]
+    pub fn output(&self, step: &Step, port: usize) -> &mut [f32] {
+        let value = step.outputs[port];
+        let (start, room) = self.storage(value);
+        let len = self.shape(value).total();
+        assert!(len <= room, "compiler bug: a result of {len} elements in {room}");
+        // SAFETY: inside the storage, which no other living value shares.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// A result as a place for tasks.
+    pub fn shared(&self, step: &Step, port: usize) -> Shared {
+        Shared::new(self.output(step, port))
+    }
+
+    /// The number that a value without dims holds.
+    pub fn number(&self, value: usize) -> f64 {
+        let root = self.plan.root(value);
+        self.numbers[root].get().unwrap_or_else(|| {
+            // SAFETY: every value without dims has a first element.
+            f64::from(unsafe { *self.view(value).at(0) })
+        })
+    }
+
+    /// Stores a number, exactly beside its f32.
+    pub fn set_number(&self, step: &Step, number: f64) {
+        self.numbers[step.outputs[0]].set(Some(number));
+        self.output(step, 0)[0] = number as f32;
+    }
+
+    /// True if a value is one number for the step.
+    pub fn is_number(&self, value: usize) -> bool {
+        let ty = self.ty(value);
+        ty.dims.is_empty() && ty.outer == Outer::One
+    }
+
+    /// True if the inputs that `plan` says exist were supplied with the size of their type.
+    pub fn check_inputs(&self) -> Result<(), LowerError> {
+        let now = self.now.borrow();
+        for planned in &self.plan.values {
+            if let Home::Input(id) = planned.home {
+                let (want, have) = (now.shapes[planned.shape].total(), now.inputs.get(id.0 as usize).map_or(0, |i| i.1));
+                if want != have {
+                    return Err(LowerError::Bug(format!("input {} has {have} elements, its type {want}", id.0)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True if two steps have equal extents (their indices may differ).
+fn same_counts(a: &Segments, b: &Segments) -> bool {
+    a.clips == b.clips
+        && a.sets.len() == b.sets.len()
+        && a.sets
+            .iter()
+            .zip(&b.sets)
+            .all(|(a, b)| a.context_count == b.context_count && a.target_count == b.target_count)
+}

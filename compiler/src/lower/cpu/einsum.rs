@@ -1,0 +1,259 @@
+//! Sums of products as matrix products.
+//!
+//! Labels fall into four groups: in both inputs and the result (batch), in a and the result (m), in b and the result (n),
+//! in both inputs alone (k); labels of one input alone are summed first. A block is then a batch of products
+//! [m, k] x [k, n]; where the dims of a group do not lie on one stride, the operand is copied into order first.
+//!
+//! Rows of all blocks lie one after another, so two forms are one product for the whole step: rows times a weight
+//! (x w: the block's rows become rows) and rows times rows summed over all blocks (a weight's gradient).
+
+use super::context::{Context, dense_strides};
+use super::parallel::scratch;
+use super::products::{Matrix, Product, product};
+use crate::ir::graph::Outer;
+use crate::lower::LowerError;
+use crate::plan::Step;
+use crate::plan::shape::outer_block;
+
+/// Labels of inputs and result.
+pub struct Labels<'a> {
+    /// Of the first input.
+    pub a: &'a [u8],
+    /// Of the second.
+    pub b: &'a [u8],
+    /// Of the result.
+    pub out: &'a [u8],
+}
+
+/// Labels by what becomes of them.
+struct Groups {
+    batch: Vec<u8>,
+    m: Vec<u8>,
+    n: Vec<u8>,
+    k: Vec<u8>,
+    a_alone: Vec<u8>,
+    b_alone: Vec<u8>,
+}
+
+impl Groups {
+    fn new(l: &Labels) -> Groups {
+        let of = |from: &[u8], in_a: bool, in_b: bool, in_out: bool| -> Vec<u8> {
+            let fits = |c: &u8| (l.a.contains(c), l.b.contains(c), l.out.contains(c)) == (in_a, in_b, in_out);
+            from.iter().copied().filter(fits).collect()
+        };
+        Groups {
+            batch: of(l.out, true, true, true),
+            m: of(l.out, true, false, true),
+            n: of(l.out, false, true, true),
+            k: of(l.a, true, true, false),
+            a_alone: of(l.a, true, false, false),
+            b_alone: of(l.b, false, true, false),
+        }
+    }
+}
+
+/// A block of an operand: where it is, and an extent and a stride a label.
+struct Operand<'a> {
+    data: *const f32,
+    labels: &'a [u8],
+    dims: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+impl Operand<'_> {
+    fn group(&self, labels: &[u8]) -> Vec<(usize, usize)> {
+        let place = |l: &u8| self.labels.iter().position(|m| m == l).expect("compiler bug: a label of another operand");
+        labels.iter().map(|l| (self.dims[place(l)], self.strides[place(l)])).collect()
+    }
+}
+
+/// One stride for a group of dims, if there is one.
+fn one_stride(group: &[(usize, usize)]) -> Option<usize> {
+    let group: Vec<_> = group.iter().filter(|d| d.0 != 1).collect();
+    let even = group.windows(2).all(|w| w[0].1 == w[1].1 * w[1].0);
+    even.then(|| group.last().map_or(0, |d| d.1))
+}
+
+fn count(group: &[(usize, usize)]) -> usize {
+    group.iter().map(|d| d.0).product()
+}
+
+/// A sum of products.
+pub fn einsum(cx: &Context, step: &Step, l: &Labels) -> Result<(), LowerError> {
+    let groups = Groups::new(l);
+    if whole_step(cx, step, l, &groups) {
+        return Ok(());
+    }
+    let (a, b, out) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]), cx.shape(step.outputs[0]));
+    let (ao, bo, oo) = (cx.ty(step.inputs[0]).outer, cx.ty(step.inputs[1]).outer, cx.ty(step.outputs[0]).outer);
+    let (larger, clips) = (ao.max(bo).max(oo), cx.clips());
+    let blocks = a.shape.blocks.max(b.shape.blocks).max(out.blocks);
+    let y = cx.output(step, 0);
+    let mut written = vec![false; out.blocks];
+    for block in 0..blocks {
+        let [ab, bb, ob] = [ao, bo, oo].map(|o| outer_block(larger, o, block, clips));
+        let one = |v: &super::context::View, block: usize, labels| Operand {
+            data: v.at(block),
+            labels,
+            dims: v.shape.dims(block).to_vec(),
+            strides: v.strides(block).to_vec(),
+        };
+        let part = &mut y[out.start(ob)..out.start(ob) + out.size(ob)];
+        let add = std::mem::replace(&mut written[ob], true);
+        block_products(&groups, &one(&a, ab, l.a), &one(&b, bb, l.b), l.out, out.dims(ob), part, add);
+    }
+    for block in (0..out.blocks).filter(|&b| !written[b]) {
+        y[out.start(block)..out.start(block) + out.size(block)].fill(0.0);
+    }
+    Ok(())
+}
+
+/// The two forms that are one product for all blocks; false if this is neither.
+fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
+    if !groups.a_alone.is_empty() || !groups.b_alone.is_empty() || !groups.batch.is_empty() {
+        return false;
+    }
+    let (va, vb) = (step.inputs[0], step.inputs[1]);
+    let (a, b) = (cx.view(va), cx.view(vb));
+    let (ao, bo, oo) = (cx.ty(va).outer, cx.ty(vb).outer, cx.ty(step.outputs[0]).outer);
+    let y = cx.output(step, 0);
+    if ao != Outer::One && bo == Outer::One && oo == ao && a.dense && b.shape.blocks == 1 {
+        // Rows times a weight: a = [m.., k..], out = [m.., n..].
+        let (m, k) = (groups.m.len(), groups.k.len());
+        let leads = l.a[..m] == groups.m && l.out[..m] == groups.m && l.a[m..] == groups.k && l.out[m..] == groups.n;
+        let weight = Operand { data: b.at(0), labels: l.b, dims: b.shape.dims(0).to_vec(), strides: b.strides(0).to_vec() };
+        let (bk, bn) = (weight.group(&groups.k), weight.group(&groups.n));
+        let (Some(row), Some(col), true) = (one_stride(&bk), one_stride(&bn), leads) else { return false };
+        let _ = k;
+        let (k, n) = (count(&bk), count(&bn));
+        if k == 0 || n == 0 {
+            return false;
+        }
+        let p = Product {
+            a: Matrix { data: a.data(), row: k, col: 1 },
+            b: Matrix { data: weight.data, row, col },
+            m: y.len() / n,
+            n,
+            k,
+            scale: 1.0,
+            add: false,
+            bias: None,
+        };
+        // SAFETY: a is dense with k a row, the result with n.
+        unsafe { product(Product { a: Matrix { data: a.at(0), ..p.a }, ..p }, y.as_mut_ptr(), n) };
+        return true;
+    }
+    if oo == Outer::One && ao == bo && ao != Outer::One && a.dense && b.dense {
+        // Rows times rows, summed over rows: a = [k.., m..], b = [k.., n..], out = [m.., n..] or [n.., m..].
+        let k = groups.k.len();
+        let leads = l.a[..k] == groups.k && l.b[..k] == groups.k && l.a[k..] == groups.m && l.b[k..] == groups.n;
+        let straight: Vec<u8> = groups.m.iter().chain(&groups.n).copied().collect();
+        let crossed: Vec<u8> = groups.n.iter().chain(&groups.m).copied().collect();
+        if !leads || (l.out != straight && l.out != crossed) || a.shape.blocks == 0 {
+            return false;
+        }
+        let m: usize = a.shape.dims(0)[k..].iter().product();
+        let n: usize = b.shape.dims(0)[k..].iter().product();
+        if m == 0 || n == 0 {
+            return false;
+        }
+        let rows = a.shape.total() / m;
+        let (left, right, m, n) =
+            if l.out == straight { (a.at(0), b.at(0), m, n) } else { (b.at(0), a.at(0), n, m) };
+        let p = Product {
+            a: Matrix { data: left, row: 1, col: m },
+            b: Matrix { data: right, row: n, col: 1 },
+            m,
+            n,
+            k: rows,
+            scale: 1.0,
+            add: false,
+            bias: None,
+        };
+        // SAFETY: both are dense with m and n a row.
+        unsafe { product(p, y.as_mut_ptr(), n) };
+        return true;
+    }
+    false
+}
+
+/// All products of a block, into its part of the result.
+fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dims: &[usize], y: &mut [f32], add: bool) {
+    let (m, k) = (a.group(&groups.m), a.group(&groups.k));
+    let n = b.group(&groups.n);
+    let batch = a.group(&groups.batch);
+    let [cm, cn, ck, cb] = [&m, &n, &k, &batch].map(|g| count(g));
+    with_order(a, [&groups.batch, &groups.m, &groups.k], &groups.a_alone, |a, am, ak| {
+        with_order(b, [&groups.batch, &groups.k, &groups.n], &groups.b_alone, |b, bk, bn| {
+            let whole: Vec<u8> = groups.batch.iter().chain(&groups.m).chain(&groups.n).copied().collect();
+            let result = Operand { data: y.as_ptr(), labels: out, dims: out_dims.to_vec(), strides: dense_strides(out_dims) };
+            let (om, on) = (one_stride(&result.group(&groups.m)), one_stride(&result.group(&groups.n)));
+            let direct = cn <= 1 || on == Some(1);
+            let row = if cm <= 1 { cn } else { om.unwrap_or(0) };
+            let places = |operand: &Operand| nested(&operand.group(&groups.batch));
+            let (pa, pb, po) = (places(a), places(b), places(&result));
+            let one = |i: usize| Product {
+                a: Matrix { data: a.data.wrapping_add(pa[i]), row: am, col: ak },
+                b: Matrix { data: b.data.wrapping_add(pb[i]), row: bk, col: bn },
+                m: cm,
+                n: cn,
+                k: ck,
+                scale: 1.0,
+                add: false,
+                bias: None,
+            };
+            if direct && om.is_some() && row >= cn {
+                for i in 0..cb {
+                    // SAFETY: the result's block holds [batch, m, n] at these strides.
+                    unsafe { product(Product { add, ..one(i) }, y.as_mut_ptr().add(po[i]), row) };
+                }
+                return;
+            }
+            scratch(cb * cm * cn, |room| {
+                for i in 0..cb {
+                    // SAFETY: room for [batch, m, n].
+                    unsafe { product(one(i), room.as_mut_ptr().add(i * cm * cn), cn) };
+                }
+                let at = nested(&result.group(&whole));
+                for (value, at) in room.iter().zip(at) {
+                    y[at] = if add { y[at] + value } else { *value };
+                }
+            });
+        });
+    });
+}
+
+/// Hands on an operand whose second and third group each lie on one stride: itself, or a copy in the order of the groups
+/// in which labels that nobody else has are summed.
+fn with_order(operand: &Operand, groups: [&[u8]; 3], alone: &[u8], then: impl FnOnce(&Operand, usize, usize)) {
+    let parts = groups.map(|g| operand.group(g));
+    if alone.is_empty()
+        && let (Some(first), Some(second)) = (one_stride(&parts[1]), one_stride(&parts[2]))
+    {
+        then(operand, first, second);
+        return;
+    }
+    let labels: Vec<u8> = groups.concat();
+    let group = operand.group(&labels);
+    let dims: Vec<usize> = group.iter().map(|d| d.0).collect();
+    let extra = nested(&operand.group(alone));
+    scratch(count(&group), |room| {
+        for (y, at) in room.iter_mut().zip(nested(&group)) {
+            // SAFETY: inside the operand's view.
+            *y = extra.iter().map(|e| unsafe { *operand.data.add(at + e) }).sum();
+        }
+        let strides = dense_strides(&dims);
+        let ordered = Operand { data: room.as_ptr(), labels: &labels, dims, strides };
+        let (first, second) = (ordered.group(groups[1]), ordered.group(groups[2]));
+        then(&ordered, one_stride(&first).unwrap_or(0), one_stride(&second).unwrap_or(0));
+    });
+}
+
+/// The places of all elements of nested dims, row-major.
+fn nested(dims: &[(usize, usize)]) -> Vec<usize> {
+    let mut places = vec![0];
+    for (extent, stride) in dims {
+        places = places.iter().flat_map(|p| (0..*extent).map(move |i| p + i * stride)).collect();
+    }
+    places
+}

@@ -1,0 +1,258 @@
+//! Unary, Binary, Select, Cast, and copies out of strided views.
+//!
+//! Values without dims are numbers: they are computed in f64, so that 1 - 0.999 is not 0.00100004.
+
+use super::context::{Context, View, dense_strides};
+use super::math;
+use super::nest::rows;
+use super::parallel::Shared;
+use crate::ir::op::{BinaryOp, DType, UnaryOp};
+use crate::lower::LowerError;
+use crate::plan::Step;
+
+/// A view of result 0 of a step, for the nests.
+pub fn output_view(cx: &Context, step: &Step) -> (View, Shared) {
+    (cx.view(step.outputs[0]), cx.shared(step, 0))
+}
+
+/// Function of one input.
+pub fn unary(cx: &Context, step: &Step, op: UnaryOp) -> Result<(), LowerError> {
+    if cx.is_number(step.inputs[0]) {
+        cx.set_number(step, round_to(cx.ty(step.outputs[0]).dtype, unary_number(op, cx.number(step.inputs[0]))));
+        return Ok(());
+    }
+    match op {
+        UnaryOp::Neg => map(cx, step, |x| -x),
+        UnaryOp::Exp => map_rows(cx, step, math::exp_row),
+        UnaryOp::Log => map(cx, step, f32::ln),
+        UnaryOp::Sqrt => map(cx, step, f32::sqrt),
+        UnaryOp::Abs => map(cx, step, f32::abs),
+        UnaryOp::Sin => map(cx, step, f32::sin),
+        UnaryOp::Cos => map(cx, step, f32::cos),
+        UnaryOp::Tanh => map(cx, step, f32::tanh),
+        UnaryOp::Erf => map_rows(cx, step, math::erf_row),
+        UnaryOp::Floor => map(cx, step, f32::floor),
+        UnaryOp::Ceil => map(cx, step, f32::ceil),
+        UnaryOp::Round => map(cx, step, f32::round_ties_even),
+        UnaryOp::Sign => map(cx, step, |x| f32::from(u8::from(x > 0.0)) - f32::from(u8::from(x < 0.0))),
+        UnaryOp::Not => map(cx, step, |x| f32::from(u8::from(x == 0.0))),
+    }
+    Ok(())
+}
+
+/// Function of two inputs.
+pub fn binary(cx: &Context, step: &Step, op: BinaryOp) -> Result<(), LowerError> {
+    if cx.is_number(step.inputs[0]) && cx.is_number(step.inputs[1]) {
+        let number = binary_number(op, cx.number(step.inputs[0]), cx.number(step.inputs[1]));
+        cx.set_number(step, round_to(cx.ty(step.outputs[0]).dtype, number));
+        return Ok(());
+    }
+    let truth = |b: bool| f32::from(u8::from(b));
+    match op {
+        BinaryOp::Add => zip(cx, step, |a, b| a + b),
+        BinaryOp::Sub => zip(cx, step, |a, b| a - b),
+        BinaryOp::Mul => zip(cx, step, |a, b| a * b),
+        BinaryOp::Div => zip(cx, step, |a, b| a / b),
+        BinaryOp::Rem => zip(cx, step, |a, b| a - (a / b).floor() * b),
+        BinaryOp::Pow => zip(cx, step, f32::powf),
+        BinaryOp::Min => zip(cx, step, f32::min),
+        BinaryOp::Max => zip(cx, step, f32::max),
+        BinaryOp::Eq => zip(cx, step, move |a, b| truth(a == b)),
+        BinaryOp::Ne => zip(cx, step, move |a, b| truth(a != b)),
+        BinaryOp::Lt => zip(cx, step, move |a, b| truth(a < b)),
+        BinaryOp::Le => zip(cx, step, move |a, b| truth(a <= b)),
+        BinaryOp::Gt => zip(cx, step, move |a, b| truth(a > b)),
+        BinaryOp::Ge => zip(cx, step, move |a, b| truth(a >= b)),
+        BinaryOp::And => zip(cx, step, move |a, b| truth(a != 0.0 && b != 0.0)),
+        BinaryOp::Or => zip(cx, step, move |a, b| truth(a != 0.0 || b != 0.0)),
+    }
+    Ok(())
+}
+
+/// Condition, value where true, value where false.
+pub fn select(cx: &Context, step: &Step) -> Result<(), LowerError> {
+    if step.inputs.iter().all(|&v| cx.is_number(v)) {
+        let chosen = if cx.number(step.inputs[0]) != 0.0 { step.inputs[1] } else { step.inputs[2] };
+        cx.set_number(step, cx.number(chosen));
+        return Ok(());
+    }
+    let (c, a, b) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]), cx.view(step.inputs[2]));
+    let (out, place) = output_view(cx, step);
+    rows([&out, &c, &a, &b], |at, by, len| {
+        // SAFETY: rows of the result are disjoint; operands lie inside their views.
+        let y = unsafe { result(&out, place, at[0], len) };
+        for (j, y) in y.iter_mut().enumerate() {
+            let pick = |view: &View, i: usize| unsafe { *view.data().add(at[i] + j * by[i]) };
+            *y = if pick(&c, 1) != 0.0 { pick(&a, 2) } else { pick(&b, 3) };
+        }
+    });
+    Ok(())
+}
+
+/// Change of element type.
+pub fn cast(cx: &Context, step: &Step) -> Result<(), LowerError> {
+    let dtype = cx.ty(step.outputs[0]).dtype;
+    if cx.is_number(step.inputs[0]) {
+        cx.set_number(step, round_to(dtype, cx.number(step.inputs[0])));
+        return Ok(());
+    }
+    match dtype {
+        DType::F64 | DType::F32 => map(cx, step, |x| x),
+        DType::Bf16 => map(cx, step, math::bf16),
+        DType::I32 => map(cx, step, f32::trunc),
+        DType::Bool => map(cx, step, |x| f32::from(u8::from(x != 0.0))),
+    }
+    Ok(())
+}
+
+/// The input, made dense: views whose users cannot read strides. A reshape is written in the dims of its input.
+pub fn copy(cx: &Context, step: &Step) -> Result<(), LowerError> {
+    let x = cx.view(step.inputs[0]);
+    let out = cx.shape(step.outputs[0]);
+    let place = cx.shared(step, 0);
+    let bases = (0..out.blocks).map(|b| out.start(b)).collect();
+    let strides = (0..out.blocks).flat_map(|b| dense_strides(x.shape.dims(b))).collect();
+    let region = View::region(place.pointer(), x.shape.clone(), bases, strides);
+    map_view(&x, &region, place, |x| x);
+    Ok(())
+}
+
+/// Writes `f(input)` for every element; the input is read in the shape of the result.
+fn map(cx: &Context, step: &Step, f: impl Fn(f32) -> f32 + Sync + Send) {
+    let x = cx.view(step.inputs[0]);
+    let (out, place) = output_view(cx, step);
+    map_view(&x, &out, place, f);
+}
+
+/// Writes `f(x)` into a view of a result.
+pub fn map_view(x: &View, out: &View, place: Shared, f: impl Fn(f32) -> f32 + Sync + Send) {
+    rows([out, x], |at, by, len| {
+        // SAFETY: rows of the result are disjoint; the input lies inside its view.
+        unsafe {
+            let from = x.data().add(at[1]);
+            if by[0] == 1 {
+                let y = result(out, place, at[0], len);
+                match by[1] {
+                    1 => y.iter_mut().zip(std::slice::from_raw_parts(from, len)).for_each(|(y, x)| *y = f(*x)),
+                    0 => y.fill(f(*from)),
+                    by => y.iter_mut().enumerate().for_each(|(j, y)| *y = f(*from.add(j * by))),
+                }
+            } else {
+                let to = result_pointer(out, place, at[0]);
+                (0..len).for_each(|j| *to.add(j * by[0]) = f(*from.add(j * by[1])));
+            }
+        }
+    });
+}
+
+fn map_rows(cx: &Context, step: &Step, f: impl Fn(&[f32], &mut [f32]) + Sync + Send) {
+    let x = cx.view(step.inputs[0]);
+    let (out, place) = output_view(cx, step);
+    rows([&out, &x], |at, by, len| {
+        // SAFETY: rows of the result are disjoint; the input lies inside its view.
+        unsafe {
+            let (from, y) = (x.data().add(at[1]), result(&out, place, at[0], len));
+            if by[1] == 1 {
+                f(std::slice::from_raw_parts(from, len), y);
+            } else {
+                for (j, y) in y.iter_mut().enumerate() {
+                    f(std::slice::from_ref(&*from.add(j * by[1])), std::slice::from_mut(y));
+                }
+            }
+        }
+    });
+}
+
+fn zip(cx: &Context, step: &Step, f: impl Fn(f32, f32) -> f32 + Sync + Send) {
+    let (a, b) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]));
+    let (out, place) = output_view(cx, step);
+    rows([&out, &a, &b], |at, by, len| {
+        // SAFETY: rows of the result are disjoint; operands lie inside their views.
+        unsafe {
+            let y = result(&out, place, at[0], len);
+            let (pa, pb) = (a.data().add(at[1]), b.data().add(at[2]));
+            let slice = |p: *const f32| std::slice::from_raw_parts(p, len);
+            match (by[1], by[2]) {
+                (1, 1) => y.iter_mut().zip(slice(pa).iter().zip(slice(pb))).for_each(|(y, (a, b))| *y = f(*a, *b)),
+                (1, 0) => {
+                    let b = *pb;
+                    y.iter_mut().zip(slice(pa)).for_each(|(y, a)| *y = f(*a, b));
+                }
+                (0, 1) => {
+                    let a = *pa;
+                    y.iter_mut().zip(slice(pb)).for_each(|(y, b)| *y = f(a, *b));
+                }
+                (sa, sb) => {
+                    y.iter_mut().enumerate().for_each(|(j, y)| *y = f(*pa.add(j * sa), *pb.add(j * sb)));
+                }
+            }
+        }
+    });
+}
+
+/// A contiguous row of a result.
+///
+/// # Safety
+/// As [`Shared::part`].
+unsafe fn result(out: &View, place: Shared, at: usize, len: usize) -> &'static mut [f32] {
+    // The view's storage starts where the place does: results own their storage.
+    debug_assert!(std::ptr::eq(out.data(), place.pointer()));
+    unsafe { std::slice::from_raw_parts_mut(place.pointer().add(at), len) }
+}
+
+unsafe fn result_pointer(out: &View, place: Shared, at: usize) -> *mut f32 {
+    debug_assert!(std::ptr::eq(out.data(), place.pointer()));
+    unsafe { place.pointer().add(at) }
+}
+
+fn unary_number(op: UnaryOp, x: f64) -> f64 {
+    match op {
+        UnaryOp::Neg => -x,
+        UnaryOp::Exp => libm::exp(x),
+        UnaryOp::Log => libm::log(x),
+        UnaryOp::Sqrt => x.sqrt(),
+        UnaryOp::Abs => x.abs(),
+        UnaryOp::Sin => libm::sin(x),
+        UnaryOp::Cos => libm::cos(x),
+        UnaryOp::Tanh => libm::tanh(x),
+        UnaryOp::Erf => libm::erf(x),
+        UnaryOp::Floor => x.floor(),
+        UnaryOp::Ceil => x.ceil(),
+        UnaryOp::Round => x.round_ties_even(),
+        UnaryOp::Sign => f64::from(u8::from(x > 0.0)) - f64::from(u8::from(x < 0.0)),
+        UnaryOp::Not => f64::from(u8::from(x == 0.0)),
+    }
+}
+
+fn binary_number(op: BinaryOp, a: f64, b: f64) -> f64 {
+    let truth = |b: bool| f64::from(u8::from(b));
+    match op {
+        BinaryOp::Add => a + b,
+        BinaryOp::Sub => a - b,
+        BinaryOp::Mul => a * b,
+        BinaryOp::Div => a / b,
+        BinaryOp::Rem => a - (a / b).floor() * b,
+        BinaryOp::Pow => libm::pow(a, b),
+        BinaryOp::Min => a.min(b),
+        BinaryOp::Max => a.max(b),
+        BinaryOp::Eq => truth(a == b),
+        BinaryOp::Ne => truth(a != b),
+        BinaryOp::Lt => truth(a < b),
+        BinaryOp::Le => truth(a <= b),
+        BinaryOp::Gt => truth(a > b),
+        BinaryOp::Ge => truth(a >= b),
+        BinaryOp::And => truth(a != 0.0 && b != 0.0),
+        BinaryOp::Or => truth(a != 0.0 || b != 0.0),
+    }
+}
+
+/// A number as an element type holds it.
+fn round_to(dtype: DType, x: f64) -> f64 {
+    match dtype {
+        DType::F64 => x,
+        DType::F32 => f64::from(x as f32),
+        DType::Bf16 => f64::from(math::bf16(x as f32)),
+        DType::I32 => x.trunc(),
+        DType::Bool => f64::from(u8::from(x != 0.0)),
+    }
+}

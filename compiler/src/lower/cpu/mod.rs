@@ -1,0 +1,276 @@
+//! Fused kernels on the processor.
+//!
+//! An entry is planned once ([`crate::plan`]); its steps become the operators of one luminal graph, run in planned order
+//! over one arena. Token counts only move offsets: nothing is rebuilt for them. All elements are f32 in memory: i32 and
+//! bool as whole numbers, f64 rounded except for values without dims, which are computed in f64, and bf16 rounded to the
+//! nearest bf16 after every op and multiplied in f32.
+//!
+//! `kernel` is the exhaustive match from op to kernel; one file a family.
+
+mod activation;
+mod attention;
+mod context;
+mod einsum;
+mod elementwise;
+mod joins;
+mod leaves;
+mod math;
+mod nest;
+mod norm;
+pub(crate) mod parallel;
+mod products;
+mod reduce;
+mod rows;
+mod update;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::luminal::chain::{Chain, Job};
+use super::{LowerError, Machine, Output, Shared, StepInputs};
+use crate::ir::graph::SlotId;
+use crate::ir::op::{DType, Op};
+use crate::plan::{Home, Plan, Step};
+use crate::program::{Entry, Program};
+use context::{Context, Memory};
+
+/// The entries that a machine runs; `init` and `draw` are the interpreter's.
+const ENTRIES: [Entry; 4] = [Entry::Grads, Entry::Update, Entry::Metrics, Entry::Backbone];
+
+/// Seconds by op name.
+type Seconds = Rc<RefCell<BTreeMap<&'static str, f64>>>;
+
+/// A program on the processor.
+pub struct CpuMachine {
+    memory: Rc<Memory>,
+    entries: Vec<(Entry, Rc<Context>, Chain)>,
+    pool: rayon::ThreadPool,
+    seconds: Seconds,
+    peak: usize,
+}
+
+impl CpuMachine {
+    /// Plans and lowers the entries; slots are zero until they are loaded.
+    pub fn new(program: Shared, threads: usize) -> Result<CpuMachine, LowerError> {
+        let sizes: Vec<usize> = program.tables.slots.iter().map(|s| s.shape.iter().product()).collect();
+        let memory = Rc::new(Memory::new(&sizes)?);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .build()
+            .map_err(|e| LowerError::User(format!("cannot start {threads} threads: {e}")))?;
+        let seconds = Seconds::default();
+        let mut entries = vec![];
+        for entry in ENTRIES {
+            let plan = Plan::new(program.entry(entry));
+            refuse_draws(&program, entry)?;
+            let cx = Rc::new(Context::new(program.clone(), plan, memory.clone()));
+            let jobs: Vec<_> = (0..cx.plan.steps.len()).map(|s| (name(&cx.plan.steps[s].op).to_string(), job(&cx, s, &seconds))).collect();
+            entries.push((entry, cx, Chain::new(jobs)));
+        }
+        let peak = memory.bytes();
+        Ok(CpuMachine { memory, entries, pool, seconds, peak })
+    }
+}
+
+impl Machine for CpuMachine {
+    fn slot(&self, id: SlotId) -> &[f32] {
+        self.memory.slot(id)
+    }
+
+    fn slot_mut(&mut self, id: SlotId) -> &mut [f32] {
+        self.memory.slot_mut(id)
+    }
+
+    fn run(&mut self, entry: Entry, step: &StepInputs) -> Result<Vec<Output>, LowerError> {
+        let Some((_, cx, chain)) = self.entries.iter_mut().find(|e| e.0 == entry) else {
+            return Err(LowerError::Bug(format!("entry `{}` is not for kernels", entry.name())));
+        };
+        cx.begin(step)?;
+        cx.check_inputs()?;
+        self.peak = self.peak.max(self.memory.bytes());
+        let lent = Lent(chain);
+        self.pool.install(move || lent.execute())?;
+        Ok(cx.plan.outputs.iter().map(|(name, value)| output(cx, name, *value)).collect())
+    }
+
+    fn peak_bytes(&self) -> usize {
+        self.peak
+    }
+
+    fn profile(&mut self) -> Vec<(String, f64)> {
+        let seconds = std::mem::take(&mut *self.seconds.borrow_mut());
+        let mut rows: Vec<_> = seconds.into_iter().map(|(name, s)| (name.to_string(), s)).collect();
+        rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+        rows
+    }
+}
+
+/// A chain lent to the pool.
+struct Lent<'a>(&'a mut Chain);
+
+// SAFETY: `install` blocks the machine's thread until the chain is done, so the chain, and all that its operators share,
+// is used by one thread at a time; kernels hand other threads views and slices only.
+unsafe impl Send for Lent<'_> {}
+
+impl Lent<'_> {
+    fn execute(self) -> Result<(), LowerError> {
+        self.0.execute()
+    }
+}
+
+fn refuse_draws(program: &Program, entry: Entry) -> Result<(), LowerError> {
+    for node in program.entry(entry).nodes.node_weights() {
+        if let Op::Draw { site, .. } = &node.op {
+            return Err(LowerError::Bug(format!("draw `{site}` in entry `{}`", entry.name())));
+        }
+    }
+    Ok(())
+}
+
+/// A named result, copied out.
+fn output(cx: &Context, name: &str, value: usize) -> Output {
+    let view = cx.view(value);
+    let mut data = vec![0.0; view.shape.total()];
+    let out = context::View::region(
+        data.as_ptr(),
+        view.shape.clone(),
+        (0..view.shape.blocks).map(|b| view.shape.start(b)).collect(),
+        (0..view.shape.blocks).flat_map(|b| context::dense_strides(view.shape.dims(b))).collect(),
+    );
+    elementwise::map_view(&view, &out, parallel::Shared::new(&mut data), |x| x);
+    Output { name: name.to_string(), ty: cx.ty(value).clone(), data }
+}
+
+/// The work of a step: its kernel, rounding of bf16 results, and the clock.
+fn job(cx: &Rc<Context>, index: usize, seconds: &Seconds) -> Job {
+    let (cx, seconds) = (cx.clone(), seconds.clone());
+    let label = name(&cx.plan.steps[index].op);
+    let rounded: Vec<usize> = (0..cx.plan.steps[index].outputs.len())
+        .filter(|&port| {
+            let planned = &cx.plan.values[cx.plan.steps[index].outputs[port]];
+            planned.ty.dtype == DType::Bf16 && matches!(planned.home, Home::Arena(_))
+        })
+        .collect();
+    Box::new(move || {
+        let start = Instant::now();
+        let step = &cx.plan.steps[index];
+        kernel(&cx, step).map_err(|e| located(e, step))?;
+        for &port in &rounded {
+            let place = cx.shared(step, port);
+            let total = cx.shape(step.outputs[port]).total();
+            parallel::pieces(total, parallel::CHUNK, |from, to| {
+                // SAFETY: pieces do not overlap.
+                unsafe { place.part(from, to - from) }.iter_mut().for_each(|x| *x = math::bf16(*x));
+            });
+        }
+        *seconds.borrow_mut().entry(label).or_default() += start.elapsed().as_secs_f64();
+        Ok(())
+    })
+}
+
+fn located(error: LowerError, step: &Step) -> LowerError {
+    match error {
+        LowerError::User(text) => LowerError::User(text),
+        LowerError::Bug(text) => LowerError::Bug(format!("{text} ({} {}, {})", name(&step.op), step.node.index(), step.place)),
+    }
+}
+
+/// Runs the kernel of a step.
+fn kernel(cx: &Context, step: &Step) -> Result<(), LowerError> {
+    match &step.op {
+        Op::Read(slot) => leaves::read(cx, step, *slot),
+        Op::Scalar(id) => {
+            cx.set_number(step, cx.scalar(id.0 as usize)?);
+            Ok(())
+        }
+        Op::Constant(value) => {
+            cx.set_number(step, *value);
+            Ok(())
+        }
+        Op::Iota => leaves::iota(cx, step),
+        Op::Index { set, which } => leaves::index(cx, step, *set, *which),
+        Op::Strategy(_) => leaves::strategy(cx, step),
+        Op::Size(extents) => leaves::size(cx, step, extents),
+        Op::Draw { site, .. } => Err(LowerError::Bug(format!("draw `{site}` outside of mask drawing"))),
+        Op::Unary(op) => elementwise::unary(cx, step, *op),
+        Op::Binary(op) => elementwise::binary(cx, step, *op),
+        Op::Select => elementwise::select(cx, step),
+        Op::Cast => elementwise::cast(cx, step),
+        Op::Input(_) | Op::Stop | Op::Arrange { .. } | Op::Reshape | Op::Slice { .. } => elementwise::copy(cx, step),
+        Op::Pad { axis, before } => joins::pad(cx, step, *axis, before),
+        Op::Concat { axis } => joins::concat(cx, step, *axis),
+        Op::Gather { axis, shared } => rows::gather(cx, step, *axis, *shared),
+        Op::ScatterAdd { axis, shared } => rows::scatter_add(cx, step, *axis, *shared),
+        Op::OneHot => rows::one_hot(cx, step),
+        Op::Reduce { op, axes } => reduce::reduce(cx, step, *op, axes),
+        Op::Argmax { axis } => reduce::argmax(cx, step, *axis),
+        Op::Fold { mean } => reduce::fold(cx, step, *mean),
+        Op::Einsum { a, b, out } => einsum::einsum(cx, step, &einsum::Labels { a, b, out }),
+        Op::Accumulate(slot) => update::accumulate(cx, step, *slot),
+        Op::Store(slot) => update::store(cx, step, *slot),
+        Op::Adamw { weight, first, second } => {
+            update::adamw(cx, step, &update::AdamwSlots { weight: *weight, first: *first, second: *second })
+        }
+        Op::Sgd { weight, velocity } => update::sgd(cx, step, *weight, *velocity),
+        Op::Ema(slot) => update::ema(cx, step, *slot),
+        Op::Linear => products::linear(cx, step),
+        Op::LayerNorm { eps } => norm::layer_norm(cx, step, *eps),
+        Op::LayerNormGrad { eps } => norm::layer_norm_grad(cx, step, *eps),
+        Op::Softmax => norm::softmax(cx, step),
+        Op::SoftmaxGrad => norm::softmax_grad(cx, step),
+        Op::Attention { scale } => attention::attention(cx, step, *scale),
+        Op::AttentionGrad { scale } => attention::attention_grad(cx, step, *scale),
+        Op::Gelu => activation::gelu(cx, step),
+        Op::GeluGrad => activation::gelu_grad(cx, step),
+        Op::Patches { tube, dy, dx } => rows::patches(cx, step, rows::Tubelet { tube: *tube, dy: *dy, dx: *dx }),
+    }
+}
+
+/// The name of an op in profiles and errors.
+pub fn name(op: &Op) -> &'static str {
+    match op {
+        Op::Read(_) => "read",
+        Op::Input(_) => "input",
+        Op::Scalar(_) => "scalar",
+        Op::Constant(_) => "constant",
+        Op::Iota => "iota",
+        Op::Index { .. } => "index",
+        Op::Strategy(_) => "strategy",
+        Op::Size(_) => "size",
+        Op::Draw { .. } => "draw",
+        Op::Unary(_) => "unary",
+        Op::Binary(_) => "binary",
+        Op::Select => "select",
+        Op::Cast => "cast",
+        Op::Stop => "stop",
+        Op::Arrange { .. } => "arrange",
+        Op::Reshape => "reshape",
+        Op::Slice { .. } => "slice",
+        Op::Pad { .. } => "pad",
+        Op::Concat { .. } => "concat",
+        Op::Gather { .. } => "gather",
+        Op::ScatterAdd { .. } => "scatter_add",
+        Op::OneHot => "one_hot",
+        Op::Reduce { .. } => "reduce",
+        Op::Argmax { .. } => "argmax",
+        Op::Fold { .. } => "fold",
+        Op::Einsum { .. } => "einsum",
+        Op::Accumulate(_) => "accumulate",
+        Op::Store(_) => "store",
+        Op::Adamw { .. } => "adamw",
+        Op::Sgd { .. } => "sgd",
+        Op::Ema(_) => "ema",
+        Op::Linear => "linear",
+        Op::LayerNorm { .. } => "layer_norm",
+        Op::LayerNormGrad { .. } => "layer_norm_grad",
+        Op::Softmax => "softmax",
+        Op::SoftmaxGrad => "softmax_grad",
+        Op::Attention { .. } => "attention",
+        Op::AttentionGrad { .. } => "attention_grad",
+        Op::Gelu => "gelu",
+        Op::GeluGrad => "gelu_grad",
+        Op::Patches { .. } => "patches",
+    }
+}

@@ -1,0 +1,126 @@
+//! Threads and vector instructions.
+//!
+//! Work is cut into tasks whose number and size follow from the data alone, never from the number of threads, and every
+//! task writes its own elements: so the bits are the same for any number of threads.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+/// Elements of a task of elementwise work; a choice by feel, small enough for 16 threads, large enough to pay a hand-over.
+pub const CHUNK: usize = 16 * 1024;
+
+/// Runs tasks `0..tasks` on the current pool.
+pub fn each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
+    if tasks <= 1 || rayon::current_num_threads() == 1 {
+        (0..tasks).for_each(task);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+    }
+}
+
+/// Runs `task(start, end)` over `0..n` in pieces of `size`.
+pub fn pieces(n: usize, size: usize, task: impl Fn(usize, usize) + Sync + Send) {
+    let size = size.max(1);
+    each(n.div_ceil(size), |i| task(i * size, ((i + 1) * size).min(n)));
+}
+
+/// A place that several tasks write, each its own part.
+#[derive(Clone, Copy)]
+pub struct Shared(*mut f32, usize);
+
+// SAFETY: the pointer is only used through `part`, whose callers give every task a part of its own.
+unsafe impl Send for Shared {}
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// All of a slice.
+    pub fn new(slice: &mut [f32]) -> Shared {
+        Shared(slice.as_mut_ptr(), slice.len())
+    }
+
+    /// A part of it.
+    ///
+    /// # Safety
+    /// No two parts in use at a time overlap, and the slice outlives them.
+    #[allow(clippy::mut_from_ref, reason = "parts are disjoint")]
+    pub unsafe fn part(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start + len <= self.1, "compiler bug: part {start} + {len} of {}", self.1);
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+
+    /// The first element.
+    pub fn pointer(&self) -> *mut f32 {
+        self.0
+    }
+}
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(vec![]) };
+}
+
+/// Lends a piece of memory of this thread, its content undefined (but initialised).
+pub fn scratch<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut memory = SPARE.with(|s| s.borrow_mut().pop()).unwrap_or_default();
+    if memory.len() < len {
+        memory.resize(len, 0.0);
+    }
+    let result = body(&mut memory[..len]);
+    SPARE.with(|s| s.borrow_mut().push(memory));
+    result
+}
+
+/// Which vector instructions the processor has: 2 for AVX-512, 1 for AVX2 with FMA, else 0.
+pub fn level() -> u8 {
+    static LEVEL: OnceLock<u8> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                return 2;
+            }
+            if avx2 {
+                return 1;
+            }
+        }
+        0
+    })
+}
+
+/// Defines a function compiled once for each instruction set and chosen at run time. `FMA` is true where fused
+/// multiply-add is one instruction; use it through [`fma`].
+macro_rules! simd {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? { <$fma:ident> $($body:tt)* }) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body<const $fma: bool>($($arg: $ty),*) $(-> $ret)? { $($body)* }
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn wide($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn narrow($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                // SAFETY: `level` has seen that the processor has these instructions.
+                match $crate::lower::cpu::parallel::level() {
+                    2 => return unsafe { wide($($arg),*) },
+                    1 => return unsafe { narrow($($arg),*) },
+                    _ => {}
+                }
+            }
+            body::<false>($($arg),*)
+        }
+    };
+}
+pub(crate) use simd;
+
+/// a b + c.
+#[inline(always)]
+pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}

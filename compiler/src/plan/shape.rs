@@ -1,0 +1,77 @@
+//! One step's extents of a type: the dims of every block, and where each block starts in dense storage.
+
+use crate::ir::graph::{Extent, Outer, Segments, Tables};
+
+/// Extents of all blocks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shape {
+    /// Number of blocks.
+    pub blocks: usize,
+    /// Number of dims.
+    pub rank: usize,
+    /// True if all blocks have the same dims by their type.
+    pub uniform: bool,
+    dims: Vec<usize>,
+    starts: Vec<usize>,
+}
+
+impl Shape {
+    /// The extents of a type in a step.
+    pub fn new(tables: &Tables, segments: &Segments, outer: Outer, extents: &[Extent]) -> Shape {
+        let blocks = segments.blocks(tables, outer);
+        let mut shape = Shape {
+            blocks,
+            rank: extents.len(),
+            uniform: extents.iter().all(|e| matches!(e, Extent::Static(_))),
+            dims: Vec::with_capacity(blocks * extents.len()),
+            starts: Vec::with_capacity(blocks + 1),
+        };
+        let mut start = 0;
+        for block in 0..blocks {
+            shape.starts.push(start);
+            let mut size = 1;
+            for extent in extents {
+                let n = segments.extent(tables, *extent, block);
+                shape.dims.push(n);
+                size *= n;
+            }
+            start += size;
+        }
+        shape.starts.push(start);
+        shape
+    }
+
+    /// Dims of a block.
+    pub fn dims(&self, block: usize) -> &[usize] {
+        &self.dims[block * self.rank..(block + 1) * self.rank]
+    }
+
+    /// Where a block starts.
+    pub fn start(&self, block: usize) -> usize {
+        self.starts[block]
+    }
+
+    /// Elements of a block.
+    pub fn size(&self, block: usize) -> usize {
+        self.starts[block + 1] - self.starts[block]
+    }
+
+    /// Elements of all blocks.
+    pub fn total(&self) -> usize {
+        self.starts[self.blocks]
+    }
+
+    /// The last dim of every block, which must be static; 1 if there is none.
+    pub fn width(&self) -> usize {
+        if self.rank == 0 || self.blocks == 0 { 1 } else { self.dims[self.rank - 1] }
+    }
+}
+
+/// The block of an outer `to` that block `block` of the larger (or equal) outer `from` belongs to.
+pub fn outer_block(from: Outer, to: Outer, block: usize, clips: usize) -> usize {
+    match (from, to) {
+        (_, Outer::One) => 0,
+        (Outer::Segments(_), Outer::Clips) => block % clips,
+        (Outer::One | Outer::Clips, Outer::Clips | Outer::Segments(_)) | (Outer::Segments(_), Outer::Segments(_)) => block,
+    }
+}
