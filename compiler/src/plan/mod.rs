@@ -265,12 +265,17 @@ impl<'a> Planner<'a> {
             .iter()
             .map(|(user, _)| match self.graph.nodes[*user].op {
                 Op::Stop | Op::Cast | Op::Arrange { .. } | Op::Slice { .. } | Op::Reshape => {
-                    self.last_reader(Value::from(*user)).max(self.positions[user])
+                    self.last_reader(Value::from(*user)).max(self.position(*user))
                 }
-                _ => self.positions[user],
+                _ => self.position(*user),
             })
             .max()
             .unwrap_or(0)
+    }
+
+    /// When a node runs; 0 if nothing needs it.
+    fn position(&self, node: NodeIndex) -> usize {
+        self.positions.get(&node).copied().unwrap_or(0)
     }
 
     fn value(&mut self, value: Value, ty: &Type, home: Home) -> usize {
