@@ -11,7 +11,8 @@ use crate::ir::verify::changed;
 
 /// Merges equal nodes; returns how many went.
 pub fn common(_: &Tables, graph: &mut Graph) -> usize {
-    let written: BTreeSet<SlotId> = graph.nodes.node_weights().filter(|n| n.op.is_effect()).flat_map(|n| changed(&n.op)).collect();
+    let written: BTreeSet<SlotId> =
+        graph.nodes.node_weights().filter(|n| n.op.is_effect()).flat_map(|n| changed(&n.op)).collect();
     let mut known: HashMap<String, Vec<Value>> = HashMap::new();
     let mut count = 0;
     for node in graph.order() {

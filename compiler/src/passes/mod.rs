@@ -49,8 +49,8 @@ pub fn before_gradient() -> &'static [Pass] {
     // Recognisers compare operands, so equal chains are one before they start. Attention looks for softmaxes, and goes
     // before linear, which would take a product with a learned query for itself.
     &[
-        DEAD, SIMPLIFY, COMMON, SIMPLIFY, COMMON, SOFTMAX, SIMPLIFY, ATTENTION, PATCHES, LINEAR, LAYER_NORM, GELU, DEAD,
-        SIMPLIFY, COMMON, DEAD, ROWS, SIMPLIFY, COMMON, ROWS, DEAD,
+        DEAD, SIMPLIFY, COMMON, SIMPLIFY, COMMON, SOFTMAX, SIMPLIFY, ATTENTION, PATCHES, LINEAR, LAYER_NORM, GELU,
+        DEAD, SIMPLIFY, COMMON, DEAD, ROWS, SIMPLIFY, COMMON, ROWS, DEAD,
     ]
 }
 

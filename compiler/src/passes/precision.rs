@@ -50,12 +50,11 @@ pub fn precision(tables: &Tables, graph: &mut Graph) -> usize {
         let (operands, result) = match rule(&graph.nodes[node].op) {
             Rule::Leaf => continue,
             Rule::Product if weights.contains(&node) => (Some(DType::F32), DType::F32),
-            Rule::Product => {
-                (Some(DType::Bf16), if gradients.contains(&node) { DType::F32 } else { DType::Bf16 })
-            }
+            Rule::Product => (Some(DType::Bf16), if gradients.contains(&node) { DType::F32 } else { DType::Bf16 }),
             Rule::Wide => (None, DType::F32),
             Rule::Alike => {
-                let acts: Vec<&Value> = inputs.iter().filter(|v| is_small(graph, **v) && !weights.contains(&v.node)).collect();
+                let acts: Vec<&Value> =
+                    inputs.iter().filter(|v| is_small(graph, **v) && !weights.contains(&v.node)).collect();
                 let narrow = !acts.is_empty() && acts.iter().all(|v| graph.ty(**v).dtype == DType::Bf16);
                 let dtype = if narrow { DType::Bf16 } else { DType::F32 };
                 (Some(dtype), dtype)
@@ -123,12 +122,14 @@ fn only_gradients(graph: &Graph) -> BTreeSet<NodeIndex> {
             found.insert(node);
             continue;
         }
-        let passes_on = |op: &Op| matches!(rule(op), Rule::View) || matches!(op, Op::Binary(BinaryOp::Add) | Op::Concat { .. });
+        let passes_on =
+            |op: &Op| matches!(rule(op), Rule::View) || matches!(op, Op::Binary(BinaryOp::Add) | Op::Concat { .. });
         let mut users = graph.nodes.neighbors_directed(node, Direction::Outgoing).peekable();
         let is_output = graph.outputs.iter().any(|(_, v)| v.node == node);
         let goes_on = |n: NodeIndex| {
             let op = &graph.nodes[n].op;
-            found.contains(&n) && (passes_on(op) || matches!(op, Op::Accumulate(_) | Op::Fold { .. } | Op::Reduce { .. }))
+            found.contains(&n)
+                && (passes_on(op) || matches!(op, Op::Accumulate(_) | Op::Fold { .. } | Op::Reduce { .. }))
         };
         if users.peek().is_some() && users.all(goes_on) && !is_output {
             found.insert(node);

@@ -140,7 +140,11 @@ struct Weights {
 fn softmax_of(graph: &Graph, weights: &Labelled) -> Option<Weights> {
     let (y, from) = arranged(graph, weights.value);
     let plain = graph.ty(y).outer == graph.ty(weights.value).outer && !from.contains(&None);
-    if *graph.op(y) != Op::Softmax || !plain || !used_once(graph, weights.value) || !used_once_or_same(graph, y, weights) {
+    if *graph.op(y) != Op::Softmax
+        || !plain
+        || !used_once(graph, weights.value)
+        || !used_once_or_same(graph, y, weights)
+    {
         return None;
     }
     let rank = graph.ty(y).dims.len();

@@ -76,8 +76,7 @@ fn matched(graph: &Graph, value: Value) -> Option<Norm> {
     }
     let inside = unary(graph, root, UnaryOp::Sqrt)?;
     let (p, q) = binary(graph, inside, BinaryOp::Add)?;
-    let (variance, eps) =
-        if let Some(eps) = uniform(graph, q) { (p, eps) } else { (q, uniform(graph, p)?) };
+    let (variance, eps) = if let Some(eps) = uniform(graph, q) { (p, eps) } else { (q, uniform(graph, p)?) };
     let (square, square_axes) = mean_of(graph, variance)?;
     if square_axes != axes || squared(graph, square)? != d {
         return None;

@@ -200,7 +200,8 @@ fn refill(tables: &Tables, graph: &mut Graph, value: Value, x: Value, ty: &Type)
 
 /// f(repeat(x), repeat(y)) as repeat(f(x, y)), where both are repeated alike or all but one are a repeated number.
 fn before_repeating(tables: &Tables, graph: &mut Graph, value: Value, inputs: &[Value], ty: &Type) -> Option<Value> {
-    let views: Vec<_> = inputs.iter().map(|x| (arranged(graph, *x), matches!(graph.op(*x), Op::Arrange { .. }))).collect();
+    let views: Vec<_> =
+        inputs.iter().map(|x| (arranged(graph, *x), matches!(graph.op(*x), Op::Arrange { .. }))).collect();
     if views.iter().any(|v| !v.1) {
         return None;
     }
@@ -219,10 +220,8 @@ fn before_repeating(tables: &Tables, graph: &mut Graph, value: Value, inputs: &[
     }
     let op = graph.op(value).clone();
     let mut b = at(tables, graph, value);
-    let operands: Vec<Value> = views
-        .iter()
-        .map(|((x, f), _)| if *f == from { *x } else { b.spread(*x, &small) })
-        .collect();
+    let operands: Vec<Value> =
+        views.iter().map(|((x, f), _)| if *f == from { *x } else { b.spread(*x, &small) }).collect();
     let hint = Type { dtype: ty.dtype, ..small };
     let result = b.op_as(op, &operands, &hint);
     Some(b.arrange(result, from, ty.outer, ty.dims.clone()))

@@ -11,7 +11,9 @@ pub fn unfused(graph: &Graph) -> Vec<String> {
     for node in graph.order() {
         let (value, place): (Value, _) = (node.into(), &graph.nodes[node].place);
         if *graph.op(value) == Op::Softmax && weighs_values(graph, value) {
-            lines.push(format!("the attention at `{place}` runs unfused: its scores are kept and multiplied as they are"));
+            lines.push(format!(
+                "the attention at `{place}` runs unfused: its scores are kept and multiplied as they are"
+            ));
         }
         if let Some((e, sum, _)) = quotient(graph, value)
             && unary(graph, e, UnaryOp::Exp).is_some()
