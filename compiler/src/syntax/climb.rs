@@ -25,7 +25,6 @@ pub(super) mod level {
     pub const MUL: u8 = 11;
     pub const NEG: u8 = 12;
     pub const POW: u8 = 13;
-    #[allow(dead_code)]
     pub const POSTFIX: u8 = 14;
 }
 
@@ -70,7 +69,6 @@ const SIGNS: [(&str, Op); 20] = [
 ];
 
 /// The sign of an operator as written.
-#[allow(dead_code)]
 pub(super) fn sign(op: Op) -> &'static str {
     SIGNS.iter().find(|s| s.1 == op).map_or("", |s| s.0)
 }

@@ -23,6 +23,7 @@ pub(super) fn explain(file: FileId, text: &str, tokens: &Tokens, error: &Error<R
     let known = [
         two_statements,
         if_without_else,
+        swallowed_definition,
         foreign_sign,
         number_point,
         statement_word,
@@ -30,6 +31,7 @@ pub(super) fn explain(file: FileId, text: &str, tokens: &Tokens, error: &Error<R
         equals_or_compare,
         python_pick,
         dotted_section,
+        axes_before_equals,
         misplaced_import,
         reserved_name,
         missing_comma,
@@ -166,6 +168,22 @@ fn if_without_else(p: &Place) -> Option<Diagnostic> {
     let back = (1..).map(|i| -i).take_while(|&i| p.token(i).is_some()).find(|&i| p.word(i) == "if")?;
     let error = Diagnostic::error("V0000", "this `if` has no `else`", p.span_of(back), "needs an `else`");
     Some(error.help("a value is needed in both cases: `a if condition else b`"))
+}
+
+/// `= b +` before a line that starts with `model n`: `model` was read as a value.
+fn swallowed_definition(p: &Place) -> Option<Diagnostic> {
+    if !swallowed(p.text, p.tokens, p.at) {
+        return None;
+    }
+    let message = format!("expected a value after `{}`, found the next definition", p.word(-2));
+    Some(Diagnostic::error("V0000", message, p.span_of(-2), "a value is missing here"))
+}
+
+/// True if the token before `at` starts a definition that an unfinished one before it took for a value.
+pub(super) fn swallowed(text: &str, tokens: &Tokens, at: usize) -> bool {
+    let place = Place { file: FileId(0), text, tokens, at, positives: &[] };
+    let kind = matches!(place.word(-1), "fn" | "block" | "mask" | "model");
+    kind && place.is(0, TokenKind::Word) && place.first_on_line(-1) && place.is(-2, TokenKind::Sign)
 }
 
 /// Signs of other languages.
@@ -320,6 +338,16 @@ fn dotted_section(p: &Place) -> Option<Diagnostic> {
     error.map(|e| e.help(format!("write the sections inside one another, or `... .{inner}.setting = value`")))
 }
 
+/// `top[blocks] = value`.
+fn axes_before_equals(p: &Place) -> Option<Diagnostic> {
+    if p.word(0) != "[" || p.open() != Some("{") || !p.starts_statement(-1) || !p.is(-1, TokenKind::Word) {
+        return None;
+    }
+    let message = "axes after a name belong to a draw, which is written with `~`";
+    let error = p.error("V0000", message, format!("write `{} = ...` without axes", p.word(-1)));
+    error.map(|e| e.help("a value for each position is `name = [ ... for i in axis ]`"))
+}
+
 /// An import after a definition.
 fn misplaced_import(p: &Place) -> Option<Diagnostic> {
     if p.word(0) != "from" || !p.first_on_line(0) || p.open().is_some() {
@@ -358,7 +386,12 @@ fn missing_comma(p: &Place) -> Option<Diagnostic> {
 }
 
 fn general(p: &Place) -> Diagnostic {
-    let wanted = rule_names::expected(p.positives, p.open());
+    let mut wanted = rule_names::expected(p.positives, p.open());
+    // The grammar's plain signs are not among the rules that pest names.
+    let declares = (1..=12).map(|i| p.word(-i)).take_while(|w| *w != "=").any(|w| matches!(w, "param" | "buffer"));
+    if wanted == ["`=`"] && p.word(-1) == "]" && declares {
+        wanted.push("`~`");
+    }
     let found = match p.token(0) {
         Some(token) => format!("`{}`", shorten(&p.text[token.start..token.end])),
         None => "the end of the text".to_owned(),

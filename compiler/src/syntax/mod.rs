@@ -10,6 +10,7 @@ mod climb;
 mod explain_error;
 mod habits;
 mod parse;
+pub mod print;
 mod recover;
 mod rule_names;
 mod tokens;

@@ -7,7 +7,7 @@
 use pest::Parser;
 use pest::error::Error;
 
-use super::explain_error::{RESERVED, explain, open_bracket, position, token_at};
+use super::explain_error::{RESERVED, explain, open_bracket, position, swallowed, token_at};
 use super::parse::{Grammar, Rule, late_errors};
 use super::tokens::{Tokens, scan};
 use crate::diag::Diagnostic;
@@ -52,6 +52,7 @@ pub(super) fn all_errors(file: FileId, text: &str, tokens: &Tokens, mut error: E
 /// The bytes of the statement or definition that holds `byte`.
 fn statement_around(text: &str, tokens: &Tokens, byte: usize) -> Option<(usize, usize)> {
     let at = token_at(tokens, byte);
+    let at = if swallowed(text, tokens, at) { at - 2 } else { at };
     let brace = enclosing_brace(text, tokens, at);
     let depths = depths(text, tokens);
     let level = brace.map_or(0, |i| depths[i] + 1);

@@ -96,6 +96,10 @@ pub(super) fn expected(rules: &[Rule], open: Option<&str>) -> Vec<&'static str> 
         Some("{") if after_value || rules.contains(&Rule::stmt) => add("`}`"),
         _ => {}
     }
+    if out.contains(&"`=`") {
+        // Axes and a stored key are possible there too, but rarely what is missing.
+        out.retain(|t| !t.starts_with("a text") && *t != "`[`");
+    }
     if out.len() > 1 {
         out.retain(|t| *t != "the end of the text");
     }

@@ -105,7 +105,9 @@ pub fn scan(text: &str) -> Tokens {
             _ => {
                 let rest = &text[i..];
                 let first = rest.chars().next().map_or(1, char::len_utf8);
-                let long = LONG_SIGNS.iter().find(|s| rest.starts_with(**s));
+                let may_be_long =
+                    matches!(bytes.get(i + 1), Some(b'=' | b'.' | b'>' | b'+' | b'*' | b'/' | b'&' | b'|'));
+                let long = LONG_SIGNS.iter().find(|s| may_be_long && rest.starts_with(**s));
                 i += long.map_or(first, |s| s.len());
                 if long.is_some() || SIGNS.contains(&rest[..first]) { TokenKind::Sign } else { TokenKind::Stray }
             }
