@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod video;
+pub mod clips;
 pub mod masks;
 pub mod device;
 pub mod train;

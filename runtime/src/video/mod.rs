@@ -106,7 +106,8 @@ pub enum Fault {
 }
 
 impl VideoError {
-    fn new(path: &Path, fault: Fault) -> VideoError {
+    /// A fault of this file.
+    pub fn new(path: &Path, fault: Fault) -> VideoError {
         VideoError { path: path.to_path_buf(), fault }
     }
 
