@@ -9,7 +9,7 @@ mod brackets;
 mod climb;
 mod explain_error;
 mod habits;
-mod parse;
+pub mod parse;
 pub mod print;
 mod recover;
 mod rule_names;
