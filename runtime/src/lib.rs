@@ -1,6 +1,7 @@
 #![doc = include_str!("../../ARCHITECTURE.md")]
 
 pub mod error;
+pub mod settings;
 pub mod video;
 pub mod clips;
 pub mod masks;
@@ -9,3 +10,4 @@ pub mod train;
 pub mod checkpoint;
 pub mod report;
 pub mod replay;
+pub mod bench;

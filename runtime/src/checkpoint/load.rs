@@ -33,8 +33,8 @@ pub fn complete(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Reads a checkpoint into the session's slots.
-pub fn load(directory: &Path, session: &mut Session) -> Result<State> {
+/// Where a checkpoint stands.
+pub fn read_state(directory: &Path) -> Result<State> {
     let path = directory.join(STATE);
     let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
     let state: State = serde_json::from_str(&text).map_err(|e| Error::io("understand", &path, e))?;
@@ -44,6 +44,12 @@ pub fn load(directory: &Path, session: &mut Session) -> Result<State> {
             "checkpoint `{place}` has layout version {found}; this program reads version {VERSION}"
         )));
     }
+    Ok(state)
+}
+
+/// Reads a checkpoint into the session's slots.
+pub fn load(directory: &Path, session: &mut Session) -> Result<State> {
+    let state = read_state(directory)?;
     for file in [MODEL, OPTIMIZER] {
         let wanted: BTreeMap<String, (SlotId, Vec<usize>)> = session
             .slots()

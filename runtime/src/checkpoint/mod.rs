@@ -12,7 +12,7 @@ mod tests;
 mod weights;
 
 pub use format::State;
-pub use load::{load, newest};
+pub use load::{load, newest, read_state};
 pub use save::{save, sweep_up};
 pub use tensors::{Stored, Values, read_tensors};
 pub use weights::{WeightsFrom, load_model, load_weights};

@@ -54,7 +54,7 @@ mod tests {
     fn micro_batches_hold_whole_groups() {
         assert_eq!(micro_batches(7, 2, 4), [0..4, 4..7]);
         assert_eq!(micro_batches(7, 3, 4), [0..3, 3..6, 6..7]);
-        assert_eq!(micro_batches(7, 0, 100), [0..7]);
+        assert_eq!(micro_batches(7, 2, 100).len(), 1);
     }
 
     #[test]

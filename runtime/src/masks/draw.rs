@@ -1,6 +1,8 @@
 //! The program's `draw` entry, run by the interpreter: one [`Answer`] a mask.
 
-use vjepac::program::Program;
+use vjepac::ir::eval::{self, Env};
+use vjepac::ir::graph::{SegmentData, Segments};
+use vjepac::program::{Entry, MaskOutputs, Program};
 
 use super::{DrawKey, MaskError};
 
@@ -35,6 +37,25 @@ pub struct Answer {
 
 /// Runs the draw entry.
 pub fn interpret(program: &Program, key: DrawKey) -> Result<Vec<Answer>, MaskError> {
-    let _ = (program, key);
-    Err(MaskError::Entry("compiler bug: the interpreter is not linked in".into()))
+    let bug = |m: String| MaskError::Entry(format!("compiler bug: {m}"));
+    let mut env = Env {
+        segments: Segments { clips: key.clips, sets: vec![SegmentData::default(); program.tables.sets.len()] },
+        seed: key.seed,
+        step: key.step,
+        clip_base: key.first_clip as u64,
+        attempts: vec![key.attempt; key.clips],
+        ..Env::default()
+    };
+    let outputs = eval::eval(&program.tables, program.entry(Entry::Draw), &mut env).map_err(bug)?;
+    let plane = |name: &str| -> Result<Plane, MaskError> {
+        let found = outputs.iter().find(|(n, _)| n == name);
+        let (_, tensor) = found.ok_or_else(|| bug(format!("the draw entry has no output `{name}`")))?;
+        let block = tensor.blocks.first().map_or(0, Vec::len);
+        Ok(Plane { values: tensor.blocks.iter().flatten().map(|v| *v != 0.0).collect(), block })
+    };
+    let answer = |mask: &MaskOutputs| {
+        let require = mask.require.iter().map(|name| plane(name)).collect::<Result<_, _>>()?;
+        Ok(Answer { context: plane(&mask.context)?, target: plane(&mask.target)?, require })
+    };
+    program.masks.iter().map(answer).collect()
 }

@@ -1,0 +1,157 @@
+//! How much arithmetic an entry is, from the IR and a step's token counts.
+//!
+//! Counted are products of matrices and what they are made of: a multiply and an add are two. Elementwise work, norms,
+//! softmax and the optimiser are a few operations an element, bound by memory, and not counted, as is usual.
+
+use vjepac::ir::graph::{Graph, Outer, Segments, Tables, Type, Value};
+use vjepac::ir::op::Op;
+use vjepac::program::{Entry, Program};
+
+/// Multiplies and adds of an entry.
+pub fn flops(program: &Program, entry: Entry, segments: &Segments) -> f64 {
+    let graph = program.entry(entry);
+    let ctx = Ctx { tables: &program.tables, segments };
+    graph.nodes.node_indices().map(|n| ctx.node(graph, n.into())).sum()
+}
+
+struct Ctx<'a> {
+    tables: &'a Tables,
+    segments: &'a Segments,
+}
+
+impl Ctx<'_> {
+    fn node(&self, graph: &Graph, value: Value) -> f64 {
+        let inputs = graph.inputs(value.node);
+        let ty = |i: usize| graph.ty(inputs[i]);
+        match graph.op(value) {
+            // x [.., i], w [o, i]: every element of the result is i products.
+            Op::Linear => 2.0 * self.elements(graph.ty(value)) * self.dims(ty(1), 0)[1],
+            Op::Einsum { a, b, .. } => self.einsum((a, ty(0)), (b, ty(1))),
+            // q k^T and p v.
+            Op::Attention { .. } => self.attention(ty(0), ty(1), ty(2)),
+            // Gradients of both products by both sides; recomputing the scores is the kernel's own choice.
+            Op::AttentionGrad { .. } => 2.0 * self.attention(ty(0), ty(1), ty(2)),
+            Op::Read(_)
+            | Op::Input(_)
+            | Op::Scalar(_)
+            | Op::Constant(_)
+            | Op::Iota
+            | Op::Index { .. }
+            | Op::Strategy(_)
+            | Op::Size(_)
+            | Op::Draw { .. }
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Select
+            | Op::Cast
+            | Op::Stop
+            | Op::Arrange { .. }
+            | Op::Reshape
+            | Op::Slice { .. }
+            | Op::Pad { .. }
+            | Op::Concat { .. }
+            | Op::Gather { .. }
+            | Op::ScatterAdd { .. }
+            | Op::OneHot
+            | Op::Reduce { .. }
+            | Op::Argmax { .. }
+            | Op::Fold { .. }
+            | Op::Accumulate(_)
+            | Op::Store(_)
+            | Op::Adamw { .. }
+            | Op::Sgd { .. }
+            | Op::Ema(_)
+            | Op::LayerNorm { .. }
+            | Op::LayerNormGrad { .. }
+            | Op::Softmax
+            | Op::SoftmaxGrad
+            | Op::Gelu
+            | Op::GeluGrad
+            | Op::Patches { .. } => 0.0,
+        }
+    }
+
+    /// Two for every combination of the labels of both inputs, in every block.
+    fn einsum(&self, a: (&[u8], &Type), b: (&[u8], &Type)) -> f64 {
+        let outer = larger(a.1.outer, b.1.outer);
+        let block = |n: usize| {
+            let mut labels: Vec<(u8, f64)> = Vec::new();
+            for (names, ty) in [a, b] {
+                for (label, size) in names.iter().zip(self.dims(ty, n)) {
+                    if labels.iter().all(|(seen, _)| seen != label) {
+                        labels.push((*label, size));
+                    }
+                }
+            }
+            2.0 * labels.iter().map(|(_, size)| size).product::<f64>()
+        };
+        (0..self.segments.blocks(self.tables, outer)).map(block).sum()
+    }
+
+    /// q [n, h, d], k [m, h, d], v [m, h, e]: n m h (d + e) products.
+    fn attention(&self, q: &Type, k: &Type, v: &Type) -> f64 {
+        let blocks = self.segments.blocks(self.tables, larger(q.outer, k.outer));
+        let block = |b: usize| {
+            let (q, k, v) = (self.dims(q, b), self.dims(k, b), self.dims(v, b));
+            2.0 * q[0] * k[0] * q[1] * (q[2] + v[2])
+        };
+        (0..blocks).map(block).sum()
+    }
+
+    /// Elements of all blocks.
+    fn elements(&self, ty: &Type) -> f64 {
+        (0..self.segments.blocks(self.tables, ty.outer)).map(|b| self.dims(ty, b).iter().product::<f64>()).sum()
+    }
+
+    fn dims(&self, ty: &Type, block: usize) -> Vec<f64> {
+        self.segments.dims(self.tables, ty, block).into_iter().map(|n| n as f64).collect()
+    }
+}
+
+/// The outer with more blocks.
+fn larger(a: Outer, b: Outer) -> Outer {
+    match (a, b) {
+        (Outer::Segments(_), _) | (_, Outer::One) => a,
+        (_, Outer::Segments(_)) | (Outer::One, _) => b,
+        (Outer::Clips, Outer::Clips) => a,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vjepac::ir::graph::{Count, CountId, CountKind, Dim, Extent, SegmentData, SegmentSet, SetId, SlotId};
+    use vjepac::ir::op::DType;
+
+    use super::*;
+
+    #[test]
+    fn counted_rows_are_counted() {
+        let set = SetId(0);
+        let rows = Dim::new(Extent::Counted(CountId(0)), "context");
+        let ty = |outer, dims| Type::new(DType::F32, outer, dims);
+        let mut graph = Graph::default();
+        let place = "".into();
+        let (x_ty, w_ty) = (
+            ty(Outer::Segments(set), vec![rows.clone(), Dim::fixed(4, "dim")]),
+            ty(Outer::One, vec![Dim::fixed(6, "out"), Dim::fixed(4, "dim")]),
+        );
+        let y_ty = ty(Outer::Segments(set), vec![rows, Dim::fixed(6, "out")]);
+        let x = graph.add(Op::Read(SlotId(0)), &[], vec![x_ty], None, &place);
+        let w = graph.add(Op::Read(SlotId(1)), &[], vec![w_ty.clone()], None, &place);
+        let y = graph.add(Op::Linear, &[x, w], vec![y_ty], None, &place);
+        // The weight's gradient: sums over rows of all segments.
+        graph.add(Op::Einsum { a: vec![0, 1], b: vec![0, 2], out: vec![1, 2] }, &[y, x], vec![w_ty], None, &place);
+        let mut program = Program {
+            tables: Tables {
+                sets: vec![SegmentSet { masks: vec![0] }],
+                counts: vec![Count { kind: CountKind::Context(set), bound: 9 }],
+                ..Tables::default()
+            },
+            ..Program::default()
+        };
+        program.entries[Entry::Grads as usize] = graph;
+        let data = SegmentData { context_count: vec![3, 5], ..SegmentData::default() };
+        let segments = Segments { clips: 2, sets: vec![data] };
+        assert_eq!(flops(&program, Entry::Grads, &segments), 2.0 * 2.0 * 8.0 * 4.0 * 6.0);
+    }
+}
