@@ -6,6 +6,7 @@ pub mod extent;
 pub mod graph;
 pub mod infer;
 pub mod op;
+pub mod parse_text;
 pub mod philox;
 pub mod print;
 pub mod verify;
