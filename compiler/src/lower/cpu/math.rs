@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn sums_take_odd_lengths() {
-        for n in [0, 1, 31, 32, 33, 100] {
+        for n in [0usize, 1, 31, 32, 33, 100] {
             let x: Vec<f32> = (0..n).map(|i| i as f32).collect();
             assert_eq!(sum(&x), (n * n.saturating_sub(1) / 2) as f32);
             assert_eq!(dot(&x, &vec![2.0; n]), 2.0 * sum(&x));
