@@ -380,11 +380,15 @@ impl Primitives {
         if let Some(error) = self.error {
             return Err(error);
         }
+        self.compile();
+        self.graph.execute();
+        Ok(Results { graph: self.graph, kept: self.kept })
+    }
+
+    fn compile(&mut self) {
         self.remove_unused();
         let kept: Vec<&mut NodeIndex> = self.kept.iter_mut().collect();
         self.graph.compile(BatchMatMul2DCompiler, kept);
-        self.graph.execute();
-        Ok(Results { graph: self.graph, kept: self.kept })
     }
 
     /// Luminal runs every node, also those that no result needs.
@@ -524,4 +528,66 @@ fn tracker(dims: &[usize]) -> ShapeTracker {
 /// Sizes that do not fit were noted by `count`, and such a graph is never run.
 fn expression(n: usize) -> Expression {
     Expression::from(n.min(MAX_ELEMENTS) as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nodes whose printed form starts with `name`.
+    fn nodes(p: &Primitives, name: &str) -> usize {
+        p.graph.graph.node_weights().filter(|op| format!("{op:?}").starts_with(name)).count()
+    }
+
+    #[test]
+    fn products_reach_the_matrix_kernel() {
+        for (m, k, n) in [(2, 3, 4), (1, 1, 1), (1, 3, 1), (3, 1, 2), (3, 3, 3)] {
+            for turned in [false, true] {
+                let mut p = Primitives::new();
+                let (left, right) = ((0..m * k).map(|i| i as f32), (0..n * k).map(|i| 1.0 - i as f32));
+                let mut a = p.data(left.collect(), &[m, k]);
+                let mut b = p.data(right.collect(), &[n, k]);
+                if turned {
+                    // The same data as [k, m] and [k, n].
+                    a = Array::dense(a.node, &[k, m]).permute(&[1, 0]);
+                    b = Array::dense(b.node, &[k, n]).permute(&[1, 0]);
+                }
+                let y = p.product(&a, &b);
+                let kept = p.keep(&y);
+                p.compile();
+                assert_eq!(nodes(&p, "BatchedMatMul2D"), 1, "{m} {k} {n}");
+                assert_eq!(nodes(&p, "Mul") + nodes(&p, "SumReduce"), 0, "{m} {k} {n}");
+                let found = p.execute().unwrap().take(kept).unwrap();
+                let at = |row: usize, c: usize, rows: usize| if turned { c * rows + row } else { row * k + c };
+                for i in 0..m {
+                    for j in 0..n {
+                        let e: f32 = (0..k).map(|c| at(i, c, m) as f32 * (1.0 - at(j, c, n) as f32)).sum();
+                        assert_eq!(found[i * n + j], e, "{m} {k} {n} at {i} {j}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nodes_that_no_result_needs_are_removed() {
+        let mut p = Primitives::new();
+        let a = p.data(vec![1.0, 2.0], &[2]);
+        let b = p.unary(Unary::Recip, &a);
+        let unused = p.unary(Unary::Sqrt, &b);
+        p.unary(Unary::Sqrt, &unused);
+        let kept = p.keep(&b);
+        p.compile();
+        assert_eq!(nodes(&p, "Sqrt"), 0);
+        assert_eq!(p.execute().unwrap().take(kept).unwrap(), [1.0, 0.5]);
+    }
+
+    #[test]
+    fn arrays_that_luminal_cannot_count_are_an_error() {
+        let mut p = Primitives::new();
+        let a = p.number(1.0).expand(0, 1 << 16).expand(0, 1 << 16);
+        let a = p.dense(&a);
+        p.keep(&a);
+        assert!(matches!(p.execute(), Err(LowerError::User(m)) if m.contains("2^31")));
+    }
 }

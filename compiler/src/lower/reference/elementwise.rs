@@ -41,7 +41,11 @@ pub(super) fn binary(
         BinaryOp::Mul => p.mul(a, b),
         BinaryOp::Div => match dtype {
             // Settings and indices: quotients that are whole numbers must come out whole.
-            DType::F64 | DType::I32 => p.div_exact(a, b),
+            DType::F64 => p.div_exact(a, b),
+            DType::I32 => {
+                let quotient = p.div_exact(a, b);
+                p.floor(&quotient)
+            }
             DType::F32 | DType::Bf16 | DType::Bool => p.div(a, b),
         },
         BinaryOp::Rem => floored_rem(p, a, b),

@@ -16,6 +16,8 @@ mod elementwise;
 mod idiom;
 mod shape;
 mod step;
+#[cfg(test)]
+mod tests;
 mod update;
 
 use super::luminal::primitives::Kept;

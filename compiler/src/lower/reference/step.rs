@@ -42,8 +42,8 @@ pub(super) fn build(
         slots,
         p: Primitives::new(),
         values: BTreeMap::new(),
-        now: BTreeMap::new(),
-        changed: BTreeSet::new(),
+        old: BTreeMap::new(),
+        new: BTreeMap::new(),
     };
     let needed = needed(graph);
     for node in graph.order().into_iter().filter(|n| needed.contains(n)) {
@@ -54,7 +54,7 @@ pub(super) fn build(
         let arrays = step.values[value].arrays.clone();
         outputs.push(arrays.iter().map(|a| step.p.keep(a)).collect());
     }
-    let slots = step.changed.iter().map(|s| (*s, step.p.keep(&step.now[s]))).collect();
+    let slots = step.new.iter().map(|(slot, array)| (*slot, step.p.keep(array))).collect();
     Ok(Built { primitives: step.p, outputs, slots })
 }
 
@@ -78,9 +78,10 @@ struct Step<'a> {
     slots: &'a [Vec<f32>],
     p: Primitives,
     values: BTreeMap<Value, Blocks>,
-    /// Slots as they are at this place of the walk.
-    now: BTreeMap<SlotId, Array>,
-    changed: BTreeSet<SlotId>,
+    /// Slots as they were when the run began.
+    old: BTreeMap<SlotId, Array>,
+    /// New contents, written back when the run ends.
+    new: BTreeMap<SlotId, Array>,
 }
 
 impl Step<'_> {
@@ -207,8 +208,9 @@ impl Step<'_> {
                 self.sum_into(&ins, ty, |p, a, _| contract::einsum(p, a[0], a[1], la, lb, out))
             }
             Op::Accumulate(slot) => {
-                let old = self.slot(*slot);
-                let new = self.p.add(&old, &self.values[&ins[0]].arrays[0]);
+                let sum = self.new.get(slot).cloned();
+                let sum = sum.unwrap_or_else(|| self.slot(*slot));
+                let new = self.p.add(&sum, &self.values[&ins[0]].arrays[0]);
                 self.store(*slot, new)
             }
             Op::Store(slot) => {
@@ -308,17 +310,16 @@ impl Step<'_> {
     }
 
     fn slot(&mut self, slot: SlotId) -> Array {
-        if let Some(array) = self.now.get(&slot) {
+        if let Some(array) = self.old.get(&slot) {
             return array.clone();
         }
         let array = self.p.data(self.slots[slot.0 as usize].clone(), &self.tables.slots[slot.0 as usize].shape);
-        self.now.insert(slot, array.clone());
+        self.old.insert(slot, array.clone());
         array
     }
 
     fn store(&mut self, slot: SlotId, new: Array) -> Blocks {
-        self.changed.insert(slot);
-        self.now.insert(slot, new.clone());
+        self.new.insert(slot, new.clone());
         one(new)
     }
 
