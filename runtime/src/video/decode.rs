@@ -303,6 +303,30 @@ mod tests {
         }
     }
 
+    /// Mean over all bytes of all frames, as the program `ffmpeg` gives it with `-sws_flags
+    /// bicubic+accurate_rnd+bitexact -pix_fmt rgb24`.
+    const MEANS: [(&str, f64); 4] = [
+        ("bunny-1.mp4", 1238685772.0 / (66.0 * 320.0 * 180.0 * 3.0)),
+        ("cockatoo-3.mov", 536562836.0 / (72.0 * 192.0 * 108.0 * 3.0)),
+        ("cockatoo-4.webm", 659975137.0 / (80.0 * 144.0 * 192.0 * 3.0)),
+        ("puck-1.avi", 425401092.0 / (28.0 * 200.0 * 150.0 * 3.0)),
+    ];
+
+    /// Bits were equal where this was written; other processors' inverse transforms round otherwise. A wrong matrix or
+    /// range moves the mean by several levels.
+    const MEAN_TOLERANCE: f64 = 0.1;
+
+    #[test]
+    fn colours_are_those_of_the_program_ffmpeg() {
+        for (name, expected) in MEANS {
+            let all = open(name).decode_intact().unwrap().unwrap();
+            let bytes: usize = all.iter().map(|f| f.rgb.len()).sum();
+            let sum: u64 = all.iter().flat_map(|f| &f.rgb).map(|b| u64::from(*b)).sum();
+            let mean = sum as f64 / bytes as f64;
+            assert!((mean - expected).abs() < MEAN_TOLERANCE, "{name}: {mean}, not {expected}");
+        }
+    }
+
     #[test]
     fn seeks_are_used_where_there_are_key_frames() {
         let video = open("plant-1.mp4");
