@@ -32,7 +32,6 @@ pub struct Pass {
     pub run: fn(&Tables, &mut Graph) -> usize,
 }
 
-const DEAD: Pass = Pass { name: "dead", run: dead::dead };
 const COMMON: Pass = Pass { name: "common", run: common::common };
 const SIMPLIFY: Pass = Pass { name: "simplify", run: simplify::simplify };
 const SOFTMAX: Pass = Pass { name: "recognise_softmax", run: recognise_softmax::recognise_softmax };
@@ -49,27 +48,30 @@ pub fn before_gradient() -> &'static [Pass] {
     // Recognisers compare operands, so equal chains are one before they start. Attention looks for softmaxes, and goes
     // before linear, which would take a product with a learned query for itself.
     &[
-        DEAD, SIMPLIFY, COMMON, SIMPLIFY, COMMON, SOFTMAX, SIMPLIFY, ATTENTION, PATCHES, LINEAR, LAYER_NORM, GELU,
-        DEAD, SIMPLIFY, COMMON, DEAD, ROWS, SIMPLIFY, COMMON, ROWS, DEAD,
+        SIMPLIFY, COMMON, SIMPLIFY, COMMON, SOFTMAX, SIMPLIFY, ATTENTION, PATCHES, LINEAR, LAYER_NORM, GELU, SIMPLIFY,
+        COMMON, ROWS, SIMPLIFY, COMMON, ROWS,
     ]
 }
 
 /// Passes over an entry with its gradients and updates.
 pub fn after_gradient() -> &'static [Pass] {
-    &[DEAD, SIMPLIFY, COMMON, SIMPLIFY, COMMON, DEAD]
+    &[SIMPLIFY, COMMON, SIMPLIFY, COMMON]
 }
 
 /// What follows [`after_gradient`] in a run of `precision = "bf16"`; nothing follows it in f32.
 pub fn bf16() -> &'static [Pass] {
-    &[BF16, SIMPLIFY, COMMON, DEAD]
+    &[BF16, SIMPLIFY, COMMON]
 }
 
-/// Runs passes in order; returns the number of changes of each.
+/// Runs passes in order; returns the number of changes of each. What a pass no longer uses is removed before the next one,
+/// so that "read by nothing else" means what it says.
 pub fn run_passes(tables: &Tables, graph: &mut Graph, list: &[Pass]) -> Vec<(&'static str, usize)> {
     check(tables, graph, "the start");
+    dead::dead(tables, graph);
     list.iter()
         .map(|pass| {
             let changes = (pass.run)(tables, graph);
+            dead::dead(tables, graph);
             check(tables, graph, pass.name);
             (pass.name, changes)
         })

@@ -7,7 +7,7 @@
 //!   contractions that keep the axis, joins along another axis, gathers of something else;
 //! - permutations, and reshapes that leave the axis whole; views move only if the op behind them is passed too;
 //! - `attention`: its queries, not its keys; the keys' blocks are not repeated for it;
-//! - `patches`: a gather of tokens becomes its index, so that only these tokens are cut;
+//! - `patches`: a gather of tokens becomes its index, so that only these tokens are cut, even if all are cut elsewhere;
 //! - something repeated along the axis is repeated less often.
 //!
 //! What is restricted already is found rather than restricted again, so that a residual and the branch beside it share
@@ -47,10 +47,14 @@ pub fn rows(tables: &Tables, graph: &mut Graph) -> usize {
     let mut count = 0;
     while let Some(node) = todo.pop() {
         let Some((x, axis, rows)) = selection(graph, node) else { continue };
-        if !used_once(graph, x) || !allowed(tables, graph, x, &rows) {
+        if !allowed(tables, graph, x, &rows) {
             continue;
         }
         let Some(plan) = plan(graph, x, axis, &rows) else { continue };
+        // To cut the tokens of an index is no more work than to gather them, whoever else needs them all.
+        if !used_once(graph, x) && !matches!(plan, Plan::Cut(_)) {
+            continue;
+        }
         let new = carry_out(tables, graph, x, node, plan, &rows, &mut todo);
         graph.replace(node.into(), new);
         sweep(graph, node);
