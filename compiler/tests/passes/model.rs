@@ -2,8 +2,8 @@
 
 use vjepac::ir::build::Builder;
 use vjepac::ir::graph::{
-    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, SegmentSet, SetId, Slot, SlotId,
-    SlotKind, Tables, Type, Value, VideoSpec,
+    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, SegmentSet, SetId, Slot,
+    SlotId, SlotKind, Tables, Type, Value, VideoSpec,
 };
 use vjepac::ir::op::{BinaryOp, DType, Op, ReduceOp, UnaryOp, Which};
 
@@ -102,7 +102,8 @@ impl Maker<'_> {
     fn encoder(&mut self, clip: Value, keep: Option<Value>) -> Value {
         let cut = [(2, "time"), (2, "tube"), (2, "rows"), (4, "dy"), (2, "cols"), (4, "dx"), (3, "rgb")];
         let cut = self.b.reshape(clip, cut.map(|(n, name)| fixed(n, name)).to_vec());
-        let w = self.param(&[DIM, 3, 2, 4, 4], &[(DIM, ""), (3, ""), (2, ""), (4, ""), (4, "")].map(|d| fixed(d.0, d.1)));
+        let w =
+            self.param(&[DIM, 3, 2, 4, 4], &[(DIM, ""), (3, ""), (2, ""), (4, ""), (4, "")].map(|d| fixed(d.0, d.1)));
         let x = self.b.einsum(cut, w, "tarbcdz", "ozabd", "trco");
         let bias = self.param(&[DIM], &[fixed(DIM, "dim")]);
         let bias = self.spread(bias, &[3], x);
