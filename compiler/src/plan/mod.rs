@@ -154,13 +154,7 @@ impl<'a> Planner<'a> {
             };
             outputs.push(self.value(value, ty, home));
         }
-        self.plan.steps.push(Step {
-            node: index,
-            op: node.op.clone(),
-            inputs,
-            outputs,
-            place: node.place.clone(),
-        });
+        self.plan.steps.push(Step { node: index, op: node.op.clone(), inputs, outputs, place: node.place.clone() });
     }
 
     /// The home of a node that needs no step: leaves in place, and views where every user can read strides.
@@ -214,9 +208,11 @@ impl<'a> Planner<'a> {
         };
         let root = &self.plan.values[lens.root].ty;
         let readable = lens.is_dense(ty, root)
-            || self.graph.users(value).iter().all(|(user, place)| {
-                reads_strides(&self.graph.nodes[*user].op, *place, lens.unit_last(ty))
-            });
+            || self
+                .graph
+                .users(value)
+                .iter()
+                .all(|(user, place)| reads_strides(&self.graph.nodes[*user].op, *place, lens.unit_last(ty)));
         readable.then_some(Home::Lens(lens))
     }
 
@@ -236,7 +232,9 @@ impl<'a> Planner<'a> {
     fn lens(&self, value: usize) -> Lens {
         match &self.plan.values[value].home {
             Home::Lens(lens) => lens.clone(),
-            Home::Arena(_) | Home::Slot(_) | Home::Input(_) => Lens::whole(value, &self.plan.values[value].ty.extents()),
+            Home::Arena(_) | Home::Slot(_) | Home::Input(_) => {
+                Lens::whole(value, &self.plan.values[value].ty.extents())
+            }
         }
     }
 

@@ -72,6 +72,8 @@ pub fn outer_block(from: Outer, to: Outer, block: usize, clips: usize) -> usize 
     match (from, to) {
         (_, Outer::One) => 0,
         (Outer::Segments(_), Outer::Clips) => block % clips,
-        (Outer::One | Outer::Clips, Outer::Clips | Outer::Segments(_)) | (Outer::Segments(_), Outer::Segments(_)) => block,
+        (Outer::One | Outer::Clips, Outer::Clips | Outer::Segments(_)) | (Outer::Segments(_), Outer::Segments(_)) => {
+            block
+        }
     }
 }

@@ -80,7 +80,9 @@ impl Memory {
 fn reserve<T>(vec: &mut Vec<T>, n: usize, what: &str) -> Result<(), LowerError> {
     vec.try_reserve_exact(n).map_err(|_| {
         let gib = (n * size_of::<T>()) as f64 / (1u64 << 30) as f64;
-        LowerError::User(format!("not enough memory: {what} need {gib:.2} GiB; use fewer clips a call or a smaller model"))
+        LowerError::User(format!(
+            "not enough memory: {what} need {gib:.2} GiB; use fewer clips a call or a smaller model"
+        ))
     })
 }
 
@@ -261,7 +263,8 @@ impl Context {
         };
         let (root_shape, clips) = (self.shape(lens.root), self.clips());
         let (ty, root) = (self.ty(value), self.ty(lens.root));
-        let (mut bases, mut strides) = (Vec::with_capacity(shape.blocks), Vec::with_capacity(shape.blocks * shape.rank));
+        let (mut bases, mut strides) =
+            (Vec::with_capacity(shape.blocks), Vec::with_capacity(shape.blocks * shape.rank));
         for block in 0..shape.blocks {
             let count = |c: CountId| self.extent(Extent::Counted(c), block);
             let offset: usize = lens.offset.iter().map(|(at, by)| self.sum(at, block) * by.value(count)).sum();
@@ -347,7 +350,8 @@ impl Context {
         let now = self.now.borrow();
         for planned in &self.plan.values {
             if let Home::Input(id) = planned.home {
-                let (want, have) = (now.shapes[planned.shape].total(), now.inputs.get(id.0 as usize).map_or(0, |i| i.1));
+                let (want, have) =
+                    (now.shapes[planned.shape].total(), now.inputs.get(id.0 as usize).map_or(0, |i| i.1));
                 if want != have {
                     return Err(LowerError::Bug(format!("input {} has {have} elements, its type {want}", id.0)));
                 }

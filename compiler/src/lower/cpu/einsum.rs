@@ -121,7 +121,8 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
         // Rows times a weight: a = [m.., k..], out = [m.., n..].
         let (m, k) = (groups.m.len(), groups.k.len());
         let leads = l.a[..m] == groups.m && l.out[..m] == groups.m && l.a[m..] == groups.k && l.out[m..] == groups.n;
-        let weight = Operand { data: b.at(0), labels: l.b, dims: b.shape.dims(0).to_vec(), strides: b.strides(0).to_vec() };
+        let weight =
+            Operand { data: b.at(0), labels: l.b, dims: b.shape.dims(0).to_vec(), strides: b.strides(0).to_vec() };
         let (bk, bn) = (weight.group(&groups.k), weight.group(&groups.n));
         let (Some(row), Some(col), true) = (one_stride(&bk), one_stride(&bn), leads) else { return false };
         let _ = k;
@@ -158,8 +159,7 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
             return false;
         }
         let rows = a.shape.total() / m;
-        let (left, right, m, n) =
-            if l.out == straight { (a.at(0), b.at(0), m, n) } else { (b.at(0), a.at(0), n, m) };
+        let (left, right, m, n) = if l.out == straight { (a.at(0), b.at(0), m, n) } else { (b.at(0), a.at(0), n, m) };
         let p = Product {
             a: Matrix { data: left, row: 1, col: m },
             b: Matrix { data: right, row: n, col: 1 },
@@ -186,7 +186,8 @@ fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dim
     with_order(a, [&groups.batch, &groups.m, &groups.k], &groups.a_alone, |a, am, ak| {
         with_order(b, [&groups.batch, &groups.k, &groups.n], &groups.b_alone, |b, bk, bn| {
             let whole: Vec<u8> = groups.batch.iter().chain(&groups.m).chain(&groups.n).copied().collect();
-            let result = Operand { data: y.as_ptr(), labels: out, dims: out_dims.to_vec(), strides: dense_strides(out_dims) };
+            let result =
+                Operand { data: y.as_ptr(), labels: out, dims: out_dims.to_vec(), strides: dense_strides(out_dims) };
             let (om, on) = (one_stride(&result.group(&groups.m)), one_stride(&result.group(&groups.n)));
             let direct = cn <= 1 || on == Some(1);
             let row = if cm <= 1 { cn } else { om.unwrap_or(0) };

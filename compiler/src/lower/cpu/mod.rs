@@ -21,6 +21,8 @@ pub(crate) mod parallel;
 mod products;
 mod reduce;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod update;
 
 use std::cell::RefCell;
@@ -66,7 +68,9 @@ impl CpuMachine {
             let plan = Plan::new(program.entry(entry));
             refuse_draws(&program, entry)?;
             let cx = Rc::new(Context::new(program.clone(), plan, memory.clone()));
-            let jobs: Vec<_> = (0..cx.plan.steps.len()).map(|s| (name(&cx.plan.steps[s].op).to_string(), job(&cx, s, &seconds))).collect();
+            let jobs: Vec<_> = (0..cx.plan.steps.len())
+                .map(|s| (name(&cx.plan.steps[s].op).to_string(), job(&cx, s, &seconds)))
+                .collect();
             entries.push((entry, cx, Chain::new(jobs)));
         }
         let peak = memory.bytes();
@@ -173,7 +177,9 @@ fn job(cx: &Rc<Context>, index: usize, seconds: &Seconds) -> Job {
 fn located(error: LowerError, step: &Step) -> LowerError {
     match error {
         LowerError::User(text) => LowerError::User(text),
-        LowerError::Bug(text) => LowerError::Bug(format!("{text} ({} {}, {})", name(&step.op), step.node.index(), step.place)),
+        LowerError::Bug(text) => {
+            LowerError::Bug(format!("{text} ({} {}, {})", name(&step.op), step.node.index(), step.place))
+        }
     }
 }
 

@@ -16,8 +16,13 @@ pub fn each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
     if tasks <= 1 || rayon::current_num_threads() == 1 {
         (0..tasks).for_each(task);
     } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+        share(tasks, &task);
     }
+}
+
+/// Not generic, so that the pool's machinery is compiled once.
+fn share(tasks: usize, task: &(dyn Fn(usize) + Sync + Send)) {
+    (0..tasks).into_par_iter().with_max_len(1).for_each(task);
 }
 
 /// Runs `task(start, end)` over `0..n` in pieces of `size`.
