@@ -36,7 +36,7 @@ fn run_train(settings: &settings::Train) -> Result<bool> {
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
             .map_err(|e| Error::failed(format!("cannot listen to signals: {e}")))?;
     }
-    let summary = train::command::train(program, &bytes, settings, &train::command::open_clips, &stop)?;
+    let summary = train::command::train(program, &bytes, settings, &stop)?;
     let place = summary.directory;
     let what = if summary.stopped { "stopped at" } else { "trained to" };
     println!("{what} step {} of {}", summary.step, summary.steps);

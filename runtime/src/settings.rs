@@ -91,11 +91,11 @@ pub struct Train {
     /// Seed; the program's if not given
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Threads that decode video
-    #[arg(long, value_name = "W", default_value_t = 2, value_parser = at_least_one)]
+    /// Threads that decode video ahead of the step; 0 decodes in between steps
+    #[arg(long, value_name = "W", default_value_t = 2)]
     pub workers: usize,
-    /// Most decoded frames that are kept, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    /// Memory for decoded frames, such as 512MiB or 4GiB
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
     pub cache_memory: usize,
     /// Clips that are run at once: whole groups, at least one; all if not given
     #[arg(long, value_name = "CLIPS", value_parser = at_least_one)]
@@ -160,6 +160,22 @@ pub struct Bench {
     pub on: On,
 }
 
+/// A number of bytes with a unit.
+fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "B" => Some(1usize),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        "TiB" => Some(1 << 40),
+        _ => None,
+    };
+    let number: Option<usize> = digits.trim_end().parse().ok();
+    let bytes = number.zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+    bytes.ok_or_else(|| "expected a whole number and a unit, such as 512MiB or 4GiB".into())
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(n),
@@ -179,6 +195,12 @@ mod tests {
     }
 
     #[test]
+    fn memory_has_a_unit() {
+        assert_eq!(["2KiB", "3", "1GiB"].map(bytes), [Ok(2048), Ok(3), Ok(1 << 30)]);
+        assert!(bytes("1GB").is_err() && bytes("GiB").is_err() && bytes("99999999999TiB").is_err());
+    }
+
+    #[test]
     fn wrong_usage_is_told() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("vjepa-run train a.vjc --data clips --out runs/a --steps 3").is_ok());
@@ -188,6 +210,7 @@ mod tests {
             "vjepa-run train a.vjc --data clips --out r --weights encoder",
             "vjepa-run bench a.vjc --threads 0",
             "vjepa-run bench a.vjc --backend gpu",
+            "vjepa-run train a.vjc --data clips --out r --cache-memory 1GB",
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }

@@ -8,6 +8,8 @@ mod slice;
 
 use std::sync::Arc;
 
+use vjepac::lower::cpu::CpuMachine;
+use vjepac::lower::reference::ReferenceMachine;
 use vjepac::lower::{Backend, Machine};
 use vjepac::program::Program;
 
@@ -18,9 +20,8 @@ pub use slice::input_size;
 
 /// Builds the machine that runs a program.
 pub fn machine(program: Arc<Program>, backend: Backend, threads: usize) -> Result<Box<dyn Machine>> {
-    let _ = (&program, threads);
-    match backend {
-        Backend::Cpu => Err(crate::error::Error::failed("compiler bug: the cpu lowering is not linked in")),
-        Backend::Reference => Err(crate::error::Error::failed("compiler bug: the reference lowering is not linked in")),
-    }
+    Ok(match backend {
+        Backend::Cpu => Box::new(CpuMachine::new(program, threads)?),
+        Backend::Reference => Box::new(ReferenceMachine::new(program)?),
+    })
 }

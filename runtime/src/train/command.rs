@@ -8,7 +8,8 @@ use vjepac::ir::graph::{Slot, SlotId, SlotKind};
 use vjepac::program::{Program, RunSettings};
 
 use super::directory::RunDirectory;
-use super::run_loop::{self, ClipSource, Plan};
+use super::run_loop::{self, Plan};
+use super::source::{self, Wanted};
 use crate::checkpoint::{self, load_weights};
 use crate::device::{self, Session};
 use crate::error::{Error, Result};
@@ -31,17 +32,8 @@ pub struct Summary {
     pub directory: RunDirectory,
 }
 
-/// Makes the source of clips, once all else about the run is known to be sound.
-pub type OpenClips<'a> = &'a dyn Fn(&Program, &settings::Train, u64) -> Result<Box<dyn ClipSource>>;
-
 /// Trains. `bytes` is the program as stored.
-pub fn train(
-    program: Arc<Program>,
-    bytes: &[u8],
-    settings: &settings::Train,
-    open: OpenClips,
-    stop: &AtomicBool,
-) -> Result<Summary> {
+pub fn train(program: Arc<Program>, bytes: &[u8], settings: &settings::Train, stop: &AtomicBool) -> Result<Summary> {
     let run = program.run.clone().ok_or_else(|| Error::failed("the program has no `train` section"))?;
     let steps = run.steps as u64;
     let last = settings.steps.unwrap_or(steps);
@@ -53,7 +45,7 @@ pub fn train(
     let directory = RunDirectory { root: settings.out.clone() };
     directory.inspect(bytes)?;
     let newest = checkpoint::newest(&directory.checkpoints())?;
-    let mut seed = settings.seed.unwrap_or(run.seed);
+    let (mut seed, mut first_step) = (settings.seed.unwrap_or(run.seed), 1);
     if let Some(place) = &newest {
         let state = checkpoint::read_state(place)?;
         if settings.seed.is_some_and(|s| s != state.seed) {
@@ -62,9 +54,10 @@ pub fn train(
                 "`{root}` holds a run with seed {held}, not {seed}; leave out `--seed`"
             )));
         }
-        seed = state.seed;
+        (seed, first_step) = (state.seed, state.step + 1);
     }
-    let mut clips = open(&program, settings, seed)?;
+    let wanted = Wanted { settings, seed, first_step, record: directory.substitutions() };
+    let mut clips = source::open(&program, &wanted)?;
     let mut session = Session::new(
         program.clone(),
         device::machine(program.clone(), settings.on.backend.into(), settings.on.threads())?,
@@ -161,9 +154,4 @@ fn rows(
         ("threads", format!("{}, and {} that decode", settings.on.threads(), settings.workers)),
         ("run", settings.out.display().to_string()),
     ]
-}
-
-/// Clips of the lists and folders that the command line names.
-pub fn open_clips(_program: &Program, _settings: &settings::Train, _seed: u64) -> Result<Box<dyn ClipSource>> {
-    Err(Error::failed("compiler bug: the loader is not linked in"))
 }

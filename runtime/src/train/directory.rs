@@ -35,6 +35,11 @@ impl RunDirectory {
         self.root.join("log.txt")
     }
 
+    /// Files that could not be read, and what took their place; there only if there were some.
+    pub fn substitutions(&self) -> PathBuf {
+        self.root.join("substitutions.jsonl")
+    }
+
     /// Checkpoints by step.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")

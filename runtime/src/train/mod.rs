@@ -5,5 +5,6 @@ pub mod directory;
 pub mod guard;
 pub mod run_loop;
 pub mod schedule;
+pub mod source;
 #[cfg(test)]
 mod tests;
