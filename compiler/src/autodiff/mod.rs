@@ -188,3 +188,6 @@ fn tiled(b: &mut Builder, like: &Type, parts: &[Part]) -> Option<Value> {
     let dtype = b.graph.ty(joined[0]).dtype;
     Some(b.op_as(Op::Concat { axis: *axis }, &joined, &like.with_dtype(dtype)))
 }
+
+#[cfg(test)]
+mod tests;

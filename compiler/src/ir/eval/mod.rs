@@ -261,3 +261,6 @@ fn permuted(x: &[f64], dims: &[usize], order: &[usize]) -> Vec<f64> {
 fn around(dims: &[usize], axis: usize) -> (usize, usize, usize) {
     (dims[..axis].iter().product(), dims[axis], dims[axis + 1..].iter().product())
 }
+
+#[cfg(test)]
+mod tests;
