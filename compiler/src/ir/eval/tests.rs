@@ -142,10 +142,9 @@ fn functions_of_two_arguments() {
     of("eq", "bool", [0.0, 0.0, 0.0]);
     of("ne", "bool", [1.0, 1.0, 1.0]);
     // The sign of the divisor: -3 mod 2.5 is 2.
-    is(&format!("{head}%91: f32 one [3] = exp %90\n%99: f32 one [3] = rem %91, %1"), &{
-        let e = |x: f64, y: f64| x.exp() - y * (x.exp() / y).floor();
-        [&[e(0.0, 2.0), e(2.5, -3.0), e(7.0, 0.25)] as &[f64]]
-    });
+    let rem = |x: f64, y: f64| x.exp() - y * (x.exp() / y).floor();
+    let expected = [rem(0.0, 2.0), rem(2.5, -3.0), rem(7.0, 0.25)];
+    is(&format!("{head}%91: f32 one [3] = exp %90\n%99: f32 one [3] = rem %91, %1"), &[&expected]);
     is("%99: f32 one [3] = pow %1, %1", &[&[4.0, -1.0 / 27.0, 0.25f64.powf(0.25)]]);
     let bools = "%90: f32 one [3] = neg %1\n%91: bool one [3] = lt %1, %90\n%92: bool one [3] = not %91\n";
     is(&format!("{bools}%99: bool one [3] = and %91, %92"), &[&[0.0, 0.0, 0.0]]);
