@@ -10,8 +10,9 @@
 //!   copied in several steps), no extent of zero, fewer than 2^31 elements, one output an operation.
 //!
 //! Matrix products are written as a multiplication and a sum, and luminal's pass for that pattern gives them to a
-//! matrix kernel: without it a product costs some 300 ns for each multiplication and addition. Everything else costs
-//! 30 to 300 ns for each element: this is for tiny shapes.
+//! matrix kernel: without it a product costs some 300 ns for each multiplication and addition. Other operations cost
+//! 3 ns (unary) or 60 to 400 ns for each element, for luminal evaluates an index expression for each; so multiples, sums
+//! of rows and repetitions are written as products with a number or with ones, too. This is for tiny shapes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -147,6 +148,7 @@ pub struct Kept(usize);
 pub struct Primitives {
     graph: Box<Graph>,
     numbers: BTreeMap<u32, NodeIndex>,
+    ones: BTreeMap<usize, NodeIndex>,
     kept: Vec<NodeIndex>,
     error: Option<LowerError>,
     elements: usize,
@@ -183,6 +185,15 @@ impl Primitives {
         array
     }
 
+    /// `n` ones as a matrix of `dims`.
+    fn ones(&mut self, n: usize, dims: [usize; 2]) -> Array {
+        if !self.ones.contains_key(&n) {
+            let array = self.data(vec![1.0; n], &[n]);
+            self.ones.insert(n, array.node);
+        }
+        Array::dense(self.ones[&n], &dims)
+    }
+
     /// A function of every element.
     pub fn unary(&mut self, f: Unary, a: &Array) -> Array {
         // Luminal's unary operations ignore the view and work on the data, so the result keeps the view.
@@ -202,6 +213,15 @@ impl Primitives {
     pub fn binary(&mut self, f: Binary, a: &Array, b: &Array) -> Array {
         let (a, b) = (spread(a, b), spread(b, a));
         assert_eq!(a.dims, b.dims, "compiler bug: elementwise operands differ in dims");
+        // A multiple of a.
+        if f == Binary::Mul && a.stored() == 1 && b.stored() != 1 {
+            return self.binary(f, &b, &a);
+        }
+        if f == Binary::Mul && b.stored() == 1 && a.stored() != 1 {
+            let (column, number) = (Array::dense(a.node, &[a.stored(), 1]), Array::dense(b.node, &[1, 1]));
+            let node = self.product(&column, &number).node;
+            return Array { node, ..a };
+        }
         // Equal views, or one repeated number: work on the data and keep the view.
         if a.same_view(&b) || b.stored() == 1 {
             let node = self.binary_node(f, (a.node, flat(&a, a.stored())), (b.node, flat(&b, a.stored())), &a.base);
@@ -211,6 +231,7 @@ impl Primitives {
             let node = self.binary_node(f, (a.node, flat(&a, b.stored())), (b.node, flat(&b, b.stored())), &b.base);
             return Array { node, ..b };
         }
+        let (a, b) = (self.repeated(&a).unwrap_or(a), self.repeated(&b).unwrap_or(b));
         let (a, b) = match merge(&[&a, &b]) {
             Some(trackers) => ((a.node, trackers[0]), (b.node, trackers[1], a.dims)),
             None => {
@@ -240,6 +261,15 @@ impl Primitives {
             self.count(&dims);
             let view = tracker(&[front, n, back]);
             let node = match f {
+                // Sums of rows or of columns.
+                Reduce::Sum if back == 1 => {
+                    let ones = self.ones(n, [1, n]);
+                    self.product(&Array::dense(a.node, &[front, n]), &ones).node
+                }
+                Reduce::Sum if front == 1 => {
+                    let ones = self.ones(n, [1, n]);
+                    self.product(&Array::dense(a.node, &[n, back]).permute(&[1, 0]), &ones).node
+                }
                 Reduce::Sum => self.node(op::SumReduce(1), &[(a.node, view)]),
                 Reduce::Max => self.node(op::MaxReduce(1), &[(a.node, view)]),
             };
@@ -336,6 +366,9 @@ impl Primitives {
         if a.is_dense() {
             return Array::dense(a.node, &a.dims);
         }
+        if let Some(repeated) = self.repeated(a) {
+            return repeated;
+        }
         if let Some(views) = merge(&[a]) {
             return self.copy(a.node, views[0], &a.dims);
         }
@@ -365,6 +398,30 @@ impl Primitives {
             node = self.copy(node, view, &dims).node;
         }
         Array::dense(node, &dims)
+    }
+
+    /// Dense data that are repeated as a whole, element by element, or both, are products with ones.
+    fn repeated(&mut self, a: &Array) -> Option<Array> {
+        let groups = groups(&[a]);
+        let is_real: Vec<bool> = groups.iter().map(|g| a.view[g[0]].is_some()).collect();
+        let n = a.stored();
+        let size = |group: &[usize]| group.iter().map(|axis| a.dims[*axis]).product::<usize>();
+        let (whole, each) = match is_real[..] {
+            [false, true] => (size(&groups[0]), 1),
+            [true, false] => (1, size(&groups[1])),
+            [false, true, false] => (size(&groups[0]), size(&groups[2])),
+            _ => return None,
+        };
+        let mut node = a.node;
+        if each > 1 {
+            let ones = self.ones(each, [each, 1]);
+            node = self.product(&Array::dense(node, &[n, 1]), &ones).node;
+        }
+        if whole > 1 {
+            let ones = self.ones(whole, [whole, 1]);
+            node = self.product(&ones, &Array::dense(node, &[n * each, 1])).node;
+        }
+        Some(Array::dense(node, &a.dims))
     }
 
     /// Marks an array as a result.
@@ -475,6 +532,12 @@ fn flat(a: &Array, n: usize) -> ShapeTracker {
 /// Trackers of arrays with equal dims, neighbouring dims merged where all of them allow it; `None` if more than six
 /// are left.
 fn merge(arrays: &[&Array]) -> Option<Vec<ShapeTracker>> {
+    let groups = groups(arrays);
+    (groups.len() <= MAX_RANK).then(|| arrays.iter().map(|a| grouped(a, &groups)).collect())
+}
+
+/// The dims of arrays with equal dims, as runs that are neighbours in the data of all of them, or repeated in all.
+fn groups(arrays: &[&Array]) -> Vec<Vec<usize>> {
     // Base dims of size 1 hold no information; `next` skips them.
     let next = |a: &Array, base: usize| (base + 1..a.base.len()).find(|b| a.base[*b] != 1);
     let axes: Vec<usize> = (0..arrays[0].dims.len()).filter(|i| arrays[0].dims[*i] != 1).collect();
@@ -492,10 +555,7 @@ fn merge(arrays: &[&Array]) -> Option<Vec<ShapeTracker>> {
             Some(_) | None => groups.push(vec![axis]),
         }
     }
-    if groups.len() > MAX_RANK {
-        return None;
-    }
-    Some(arrays.iter().map(|a| grouped(a, &groups)).collect())
+    groups
 }
 
 /// The tracker of an array whose dims are merged into `groups`.
