@@ -1,2 +1,7 @@
-//! Command line of the compiler.
-fn main() {}
+//! Command line of the compiler; see [`cli`].
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
