@@ -1,7 +1,8 @@
 //! Command line of the compiler; see [`cli`].
 
-mod cli;
+// mod cli;
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    // cli::main()
+    std::process::ExitCode::SUCCESS
 }

@@ -92,7 +92,8 @@ fn whole_text(model: &Model, groups: &[Group], masks: &[MaskStatistics], draws: 
         let _ = writeln!(out, "masks: {draws} trial clips, cut in groups of {group}; median, 99th percentile");
         for m in masks {
             let show = |counts: &[usize]| format!("{:>5} {:>5}", quantile(counts, 0.5), quantile(counts, 0.99));
-            let redrawn = if m.redrawn > 0.0 { format!("   redrawn {:.1} %", 100.0 * m.redrawn) } else { String::new() };
+            let redrawn =
+                if m.redrawn > 0.0 { format!("   redrawn {:.1} %", 100.0 * m.redrawn) } else { String::new() };
             let _ = writeln!(out, "  {:16} context {}   target {}{redrawn}", m.name, show(&m.context), show(&m.target));
         }
     }
@@ -115,11 +116,10 @@ fn whole_text(model: &Model, groups: &[Group], masks: &[MaskStatistics], draws: 
 }
 
 fn whole_json(model: &Model, groups: &[Group], masks: &[MaskStatistics]) -> Value {
-    let group_json = |g: &Group| json!({ "field": g.field, "kind": g.kind, "tensors": g.tensors, "numbers": g.numbers });
+    let group_json =
+        |g: &Group| json!({ "field": g.field, "kind": g.kind, "tensors": g.tensors, "numbers": g.numbers });
     let counts = |c: &[usize]| json!({ "median": quantile(c, 0.5), "p99": quantile(c, 0.99) });
-    let mask_json = |m: &MaskStatistics| {
-        json!({ "name": m.name, "context": counts(&m.context), "target": counts(&m.target), "redrawn": m.redrawn })
-    };
+    let mask_json = |m: &MaskStatistics| json!({ "name": m.name, "context": counts(&m.context), "target": counts(&m.target), "redrawn": m.redrawn });
     json!({
         "model": model.name,
         "sources": model.sources.iter().map(|s| json!({ "name": s.name, "what": show_source(&s.spec) })).collect::<Vec<_>>(),

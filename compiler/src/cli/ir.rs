@@ -15,7 +15,16 @@ use super::session::{Failure, Session, print};
 const WATCHED: [&str; 5] = ["build", "recognise", "differentiate", "optimise", "update"];
 /// All stages, in order.
 const STAGES: [&str; 11] = [
-    "parse", "elaborate", "init", "draw", "build", "recognise", "differentiate", "optimise", "update", "metrics",
+    "parse",
+    "elaborate",
+    "init",
+    "draw",
+    "build",
+    "recognise",
+    "differentiate",
+    "optimise",
+    "update",
+    "metrics",
     "backbone",
 ];
 

@@ -9,11 +9,8 @@ use super::session::{Failure, Session, pretty, print};
 pub fn run(session: &mut Session, json: bool) -> Result<(), Failure> {
     let model = session.checked()?;
     if json {
-        let all: Vec<Value> = model
-            .weights
-            .iter()
-            .map(|w| json!({ "key": w.key, "shape": w.stored, "kind": kind(w) }))
-            .collect();
+        let all: Vec<Value> =
+            model.weights.iter().map(|w| json!({ "key": w.key, "shape": w.stored, "kind": kind(w) })).collect();
         print(&pretty(&Value::Array(all)));
         return Ok(());
     }

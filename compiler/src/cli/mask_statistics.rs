@@ -74,7 +74,8 @@ fn trial(model: &Model, built: &Built, k: usize, step: u64, attempts: &[u32]) ->
         Ok(outputs) => outputs,
         Err(bug) => unreachable!("compiler bug: trial draw: {bug}"),
     };
-    let named = |prefix: &str| outputs.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(_, t)| t).collect::<Vec<_>>();
+    let named =
+        |prefix: &str| outputs.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(_, t)| t).collect::<Vec<_>>();
     let (context, target) = (named(&format!("mask.{k}.context")), named(&format!("mask.{k}.target")));
     let require = named(&format!("mask.{k}.require."));
     (0..attempts.len())

@@ -167,7 +167,9 @@ impl Walk<'_> {
                     }
                 }
                 StmtKind::Section(name, inner) => self.body(file, &join(prefix, &name.text), inner, origin),
-                StmtKind::Metric(name, value) => self.leaf(join(prefix, &format!("metric {}", name.text)), value, origin),
+                StmtKind::Metric(name, value) => {
+                    self.leaf(join(prefix, &format!("metric {}", name.text)), value, origin)
+                }
                 StmtKind::Draw { name, from, .. } => self.leaf(join(prefix, &name.text), from, origin),
                 StmtKind::Learn(_) | StmtKind::Require(..) | StmtKind::Forward(..) | StmtKind::Return(_) => {}
             }
@@ -281,7 +283,10 @@ mod tests {
     #[test]
     fn later_lines_win_and_defaults_show() {
         let mut sources = Sources::default();
-        sources.add("m/base.vjepa", "block enc(dim, hidden = 4 * dim) {}\nmodel base { e = enc(dim = 8), train { steps = 3 } }");
+        sources.add(
+            "m/base.vjepa",
+            "block enc(dim, hidden = 4 * dim) {}\nmodel base { e = enc(dim = 8), train { steps = 3 } }",
+        );
         let file = sources.add("m/a.vjepa", "from ./base import base as b\nmodel a = b with { e { dim = 16 } }");
         let set = [Override { path: "train.steps".into(), value: "5".into() }];
         let all = of_model(&sources, file, "a", &set);
