@@ -1,10 +1,11 @@
-//! Mask sampling on hand-made answers.
+//! Mask sampling on hand-made answers, and on a hand-made draw entry.
 
-use vjepac::ir::graph::{MaskSpec, SegmentSet, Tables};
-use vjepac::program::{Program, RunSettings};
+use vjepac::ir::graph::{Dim, Graph, MaskSpec, Outer, SegmentSet, Tables, Type};
+use vjepac::ir::op::{BinaryOp, DType, Dist, Op, UnaryOp};
+use vjepac::program::{Entry, MaskOutputs, Program, RunSettings};
 
 use super::draw::{Answer, Plane};
-use super::{ATTEMPTS, DrawKey, MaskError, sets};
+use super::{ATTEMPTS, DrawKey, MaskError, MaskSampler, sets};
 
 const TOKENS: usize = 6;
 
@@ -134,4 +135,56 @@ fn a_mask_shared_by_the_batch_has_one_block() {
     a[0].target = plane(&[&[3]], 1);
     let got = sets::segments(&program(1), key(), &mut |_| Ok(a.clone())).unwrap();
     assert_eq!(got.sets[0].context, [vec![1, 2], vec![1, 2], vec![1, 2]]);
+}
+
+/// One mask of one row: token t is a target where a number drawn for the clip is below its share; `require` keeps the
+/// first token in the context.
+fn drawn_program() -> Program {
+    let mut program = program(1);
+    program.tables.masks.truncate(1);
+    program.tables.sets.truncate(1);
+    program.masks = vec![MaskOutputs {
+        context: "mask.0.context".into(),
+        target: "mask.0.target".into(),
+        require: vec!["mask.0.require.0".into()],
+    }];
+    let graph = &mut program.entries[Entry::Draw as usize];
+    let place = "masks.0".into();
+    let row = |dtype| Type::new(dtype, Outer::Clips, vec![Dim::fixed(TOKENS, "tokens")]);
+    let scalar = Type::scalar(DType::F64);
+    let constant = |graph: &mut Graph, v| graph.add(Op::Constant(v), &[], vec![scalar.clone()], None, &place);
+    let (zero, one, half) = (constant(graph, 0.0), constant(graph, 1.0), constant(graph, 0.5));
+    let draw = Op::Draw { dist: Dist::Uniform, site: "masks.0.x".into() };
+    let drawn = graph.add(draw, &[zero, one], vec![row(DType::F64)], None, &place);
+    let bound = graph.add(Op::Arrange { from: vec![None] }, &[half], vec![row(DType::F64)], None, &place);
+    let target = graph.add(Op::Binary(BinaryOp::Lt), &[drawn, bound], vec![row(DType::Bool)], None, &place);
+    let context = graph.add(Op::Unary(UnaryOp::Not), &[target], vec![row(DType::Bool)], None, &place);
+    let first = Type::new(DType::Bool, Outer::Clips, vec![Dim::fixed(1, "")]);
+    let first = graph.add(Op::Slice { axis: 0, start: vec![] }, &[context], vec![first], None, &place);
+    let flat = vec![Type::new(DType::Bool, Outer::Clips, vec![])];
+    let require = graph.add(Op::Reshape, &[first], flat, None, &place);
+    graph.outputs = vec![
+        ("mask.0.context".into(), context),
+        ("mask.0.target".into(), target),
+        ("mask.0.require.0".into(), require),
+    ];
+    program
+}
+
+#[test]
+fn a_program_draws_the_same_for_a_clip_wherever_it_stands() {
+    let program = drawn_program();
+    let all = MaskSampler::draw(&program, 9, 4, 0, 8).unwrap();
+    let set = &all.sets[0];
+    for clip in 0..8 {
+        let (context, target) = (&set.context[clip], &set.target[clip]);
+        assert_eq!(context[0], 0, "the requirement holds");
+        let mut both = [context.clone(), target.clone()].concat();
+        both.sort();
+        assert_eq!(both, (0..TOKENS as i32).collect::<Vec<_>>());
+        let alone = MaskSampler::draw(&program, 9, 4, clip, 1).unwrap();
+        assert_eq!((&alone.sets[0].context[0], &alone.sets[0].target[0]), (context, target));
+    }
+    assert_ne!(all, MaskSampler::draw(&program, 9, 5, 0, 8).unwrap());
+    assert_ne!(all, MaskSampler::draw(&program, 10, 4, 0, 8).unwrap());
 }
