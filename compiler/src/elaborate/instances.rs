@@ -1,0 +1,452 @@
+//! Instances: a definition with its settings, opened when one of its parts is needed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::eval::is_path;
+use super::scope::{Scope, ScopeKind, ScopeRef, Thunk};
+use super::value::{ChangeTo, Home, Instance, Maker, Num, Role, SettingChange, Value, What};
+use super::{Elab, Res, suggest};
+use crate::diag::Diagnostic;
+use crate::source::Span;
+use crate::syntax::ast::{Body, Def, DefValue, Expr, ExprKind, Kind, Stmt, StmtKind, Word};
+
+/// Instances of one model; more is a mistake in a size.
+const MAX_INSTANCES: usize = 1_000_000;
+
+impl Elab<'_> {
+    /// Makes an instance; its settings are computed when they are read.
+    pub(super) fn instantiate(&mut self, maker: Maker, role: Option<Role>) -> Res<Rc<Instance>> {
+        self.instances += 1;
+        if self.instances > MAX_INSTANCES {
+            return self.error("V0105", "this model has more than a million parts", maker.span, "the last one made here");
+        }
+        let mut alias = vec![];
+        let header = match &maker.what {
+            What::Builtin(record) => self.builtin_header(record, &maker)?,
+            What::Def(closure) => {
+                let closure = closure.clone();
+                let def = &closure.def;
+                let header = self.scope(ScopeKind::Header, Some(&closure.file));
+                let preset: Vec<Rc<str>> = closure.changes.iter().map(|c| c.path[0].text.clone()).collect();
+                let name = &def.name.text;
+                let bound = self.bind(name, &def.formals, &maker.args, &maker.scope, &header, &preset, maker.span)?;
+                alias = bound.alias;
+                let given: Vec<Rc<str>> = maker.args.iter().filter_map(|a| a.name.as_ref().map(|w| w.text.clone())).collect();
+                for change in &closure.changes {
+                    let ChangeTo::Value(value) = &change.what else { continue };
+                    if given.contains(&change.path[0].text) && change.path.len() == 1 {
+                        continue;
+                    }
+                    let scope = self.scope(ScopeKind::Dual(change.scope.clone()), Some(&header));
+                    let change = SettingChange { path: change.path.clone(), value: value.clone(), scope, base: name.clone(), span: change.span };
+                    self.change_setting(&header, &mut alias, name, &change, true)?;
+                }
+                self.bind_factors(name, &def.formals, &header, maker.span);
+                header
+            }
+        };
+        let shown = match &maker.what {
+            What::Def(c) => c.def.name.text.clone(),
+            What::Builtin(r) => r.name.into(),
+        };
+        for change in &maker.changes {
+            self.change_setting(&header, &mut alias, &shown, change, false)?;
+        }
+        Ok(Rc::new(Instance {
+            maker,
+            header,
+            alias: RefCell::new(alias),
+            private: RefCell::default(),
+            body: RefCell::default(),
+            home: RefCell::default(),
+            role,
+            tensor: RefCell::default(),
+        }))
+        .map(|i| {
+            self.private_copies(&i);
+            i
+        })
+    }
+
+    /// `linear(dim -> dim)`: the left name is a private copy of the axis.
+    fn private_copies(&mut self, instance: &Rc<Instance>) {
+        let What::Def(closure) = &instance.maker.what else { return };
+        for formal in &closure.def.formals {
+            let [left, right] = &formal.names[..] else { continue };
+            let (Some(l), Some(r)) = (instance.header.get(&left.text), instance.header.get(&right.text)) else { continue };
+            let (name, weak) = (left.text.clone(), Rc::downgrade(instance));
+            instance.header.set(
+                &left.text,
+                Thunk::new(move |elab| {
+                    let (a, b) = (l.force(elab)?, r.force(elab)?);
+                    let (Value::Num(Num { axis: Some(x), .. }), Value::Num(Num { axis: Some(y), .. })) = (&a, &b) else {
+                        return Ok(a);
+                    };
+                    if x != y {
+                        return Ok(a);
+                    }
+                    let shown = elab.axis(*x).name.clone();
+                    let copy = elab.twin_axis(&shown, *x);
+                    if let Some(instance) = weak.upgrade() {
+                        instance.private.borrow_mut().push((name.clone(), copy, *x));
+                    }
+                    let Value::Num(n) = a else { return Ok(a) };
+                    Ok(Value::Num(Num { axis: Some(copy), ..n }))
+                }),
+            );
+        }
+    }
+
+    /// Applies one change to a header.
+    fn change_setting(&mut self, header: &ScopeRef, alias: &mut Vec<Rc<str>>, what: &str, change: &SettingChange, own: bool) -> Res<()> {
+        let head = &change.path[0];
+        let Some(old) = header.get(&head.text) else {
+            let known = header.names();
+            let near = suggest::nearest(&head.text, known.iter().map(|n| &**n)).map(|n| format!("did you mean `{n}`?"));
+            let text = if &*change.base == what {
+                format!("`{what}` has no setting called `{}`", head.text)
+            } else {
+                format!("`{}` has no setting called `{}`", change.base, head.text)
+            };
+            let d = Diagnostic::error("V0101", text, head.span, format!("not a setting of `{what}`")).maybe_help(near);
+            let all: Vec<&str> = known.iter().map(|n| &**n).collect();
+            return Err(self.fail(d.note(format!("`{what}` takes {}", all.join(", ")))));
+        };
+        let path: Rc<str> = format!("{}.{}", change.base, head.text).into();
+        if change.path.len() > 1 {
+            let rest = SettingChange { path: change.path[1..].to_vec(), base: path, ..change.clone() };
+            header.set(&head.text, Thunk::new(move |elab| {
+                let value = old.force(elab)?;
+                elab.amend(value, &rest)
+            }));
+            return Ok(());
+        }
+        let name = own.then(|| head.text.clone());
+        let kind = ScopeKind::Own { name, path: path.clone(), old: Some(old.clone()), written: change.scope.clone() };
+        let scope = self.scope(kind, Some(&change.scope));
+        let (expr, setting) = (change.value.clone(), head.text.clone());
+        alias.retain(|a| *a != head.text);
+        if is_path(&expr) {
+            alias.push(head.text.clone());
+        }
+        header.set(&head.text, Thunk::new(move |elab| {
+            let value = elab.eval(&expr, &scope)?;
+            // The old value is only looked at for its kind; if it cannot be computed there is nothing to keep.
+            let before = old.force(elab).ok();
+            let value = elab.keep_kind(&path, before.as_ref(), value, expr.span)?;
+            Ok(elab.as_setting(&setting, value, is_path(&expr)))
+        }));
+        Ok(())
+    }
+
+    /// A second instance with the same settings and weights of its own.
+    pub(super) fn copy(&mut self, of: &Rc<Instance>, role: Option<Role>) -> Rc<Instance> {
+        self.instances += 1;
+        Rc::new(Instance {
+            maker: of.maker.clone(),
+            header: of.header.clone(),
+            alias: RefCell::new(of.alias.borrow().clone()),
+            private: RefCell::new(of.private.borrow().clone()),
+            body: RefCell::default(),
+            home: RefCell::default(),
+            role,
+            tensor: RefCell::default(),
+        })
+    }
+
+    /// The private copy of an axis, if a setting has one.
+    pub(super) fn private_axis(&self, instance: &Instance, setting: &str) -> Option<(crate::model::AxisId, crate::model::AxisId)> {
+        instance.private.borrow().iter().rev().find(|(n, ..)| &**n == setting).map(|(_, copy, of)| (*copy, *of))
+    }
+
+    /// The scope of an instance's fields; opening it checks that the definition does not contain itself, and what the
+    /// block requires.
+    pub(super) fn open(&mut self, instance: &Rc<Instance>, span: Span) -> Res<ScopeRef> {
+        if let Some(body) = &*instance.body.borrow() {
+            return Ok(body.clone());
+        }
+        let What::Def(closure) = &instance.maker.what else { return Ok(instance.header.clone()) };
+        let def = closure.def.clone();
+        let DefValue::Body(stmts) = &def.value else {
+            return self.error("V0111", format!("`{}` has no body", def.name.text), span, "cannot be opened");
+        };
+        self.expand(&def, span, |elab| {
+            let body = elab.scope(ScopeKind::Body(instance.clone()), Some(&instance.header));
+            *instance.body.borrow_mut() = Some(body.clone());
+            elab.fill(&body, stmts, Some(instance))?;
+            if def.kind == Kind::Block {
+                for stmt in &stmts.stmts {
+                    if let StmtKind::Require(cond, message) = &stmt.kind {
+                        elab.require(cond, message.as_ref(), &body, instance)?;
+                    }
+                }
+            }
+            Ok(body)
+        })
+    }
+
+    /// Runs something inside the expansion of a definition, which must not contain itself.
+    pub(super) fn expand<T>(&mut self, def: &Rc<Def>, span: Span, run: impl FnOnce(&mut Self) -> Res<T>) -> Res<T> {
+        let pointer = Rc::as_ptr(def);
+        if self.expanding.iter().any(|(d, _)| *d == pointer) {
+            let chain: Vec<&str> = self.expanding.iter().map(|(_, n)| &**n).collect();
+            let text = format!("`{}` contains itself", def.name.text);
+            let d = Diagnostic::error("V0105", text, span, "expands into itself");
+            let d = d.label(def.name.span, "defined here").note(format!("{} -> {}", chain.join(" -> "), def.name.text));
+            return Err(self.fail(d));
+        }
+        self.expanding.push((pointer, def.name.text.clone()));
+        let result = run(self);
+        self.expanding.pop();
+        result
+    }
+
+    fn require(&mut self, cond: &Rc<Expr>, message: Option<&Word>, body: &ScopeRef, instance: &Rc<Instance>) -> Res<()> {
+        let ok = match self.eval(cond, body)? {
+            Value::Bool(b) => b,
+            other => {
+                let text = format!("`require` needs true or false, found {}", other.kind());
+                return self.error("V0104", text, cond.span, "not a truth value");
+            }
+        };
+        if ok {
+            return Ok(());
+        }
+        let text = match message {
+            Some(m) => self.interpolate(m, body)?,
+            None => format!("`{}` requires something that does not hold", instance.name()),
+        };
+        let site = instance.maker.changes.last().map_or(instance.maker.span, |c| c.span);
+        let site = if self.in_std(site) { self.call_sites.iter().rev().find(|s| !self.in_std(**s)).copied().unwrap_or(site) } else { site };
+        let mut d = Diagnostic::error("V0201", text, site, format!("in this call of `{}`", instance.name()));
+        d = d.label(cond.span, "this does not hold");
+        for name in names_in(cond) {
+            if let Some(thunk) = body.field(&name)
+                && let Ok(Value::Num(n)) = thunk.force(self)
+            {
+                d = d.note(format!("{name} = {}", super::units::show(n)));
+            }
+        }
+        let place = instance.place();
+        if !place.is_empty() && *place != *self.place {
+            d = d.note(format!("in {place}"));
+        }
+        Err(self.fail(d))
+    }
+
+    /// `{dim}` in a message.
+    fn interpolate(&mut self, message: &Word, scope: &ScopeRef) -> Res<String> {
+        let mut out = String::new();
+        let mut rest = &*message.text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let Some((name, tail)) = after.split_once('}') else { break };
+            out.push_str(before);
+            match self.name(&name.into(), scope, message.span)? {
+                Value::Num(n) => out.push_str(&super::units::show(n)),
+                Value::Text(t) => out.push_str(&t),
+                other => out.push_str(other.kind()),
+            }
+            rest = tail;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    /// A setting or a field by name.
+    pub(super) fn instance_field(&mut self, instance: &Rc<Instance>, name: &Word) -> Res<Value> {
+        if let Some(thunk) = instance.header.get(&name.text) {
+            return self.force_named(&thunk, &name.text, name.span);
+        }
+        let body = self.open(instance, name.span)?;
+        match body.get(&name.text) {
+            Some(thunk) => self.force_named(&thunk, &name.text, name.span),
+            None => {
+                let mut known = instance.header.names();
+                known.extend(body.names());
+                let what = instance.place();
+                let what = if what.is_empty() { instance.name() } else { what };
+                Err(self.no_field(&what, name, &known))
+            }
+        }
+    }
+
+    /// Declares the statements of a body as thunks.
+    pub(super) fn fill(&mut self, scope: &ScopeRef, body: &Body, owner: Option<&Rc<Instance>>) -> Res<()> {
+        for stmt in &body.stmts {
+            self.declare(scope, stmt, owner, scope)?;
+        }
+        Ok(())
+    }
+
+    /// Declares one statement in `scope`; names in it are looked up in `inner`.
+    pub(super) fn declare(&mut self, scope: &ScopeRef, stmt: &Rc<Stmt>, owner: Option<&Rc<Instance>>, inner: &ScopeRef) -> Res<()> {
+        match &stmt.kind {
+            StmtKind::Bind { targets, key, value, .. } => {
+                if let [target] = &targets[..] {
+                    if let [name] = &target.parts[..] {
+                        self.declare_field(scope, name, key.as_ref(), value, owner, inner);
+                        return Ok(());
+                    }
+                    let d = Diagnostic::error("V0103", "only `with` can change a setting by its path", target.span, "a path");
+                    return Err(self.fail(d.help("give the setting where the part is made")));
+                }
+                let whole = Self::later(value, inner);
+                let count = targets.len();
+                for (i, target) in targets.iter().enumerate() {
+                    let Some(name) = target.parts.first() else { continue };
+                    let (whole, span) = (whole.clone(), value.span);
+                    scope.set(&name.text, Thunk::new(move |elab| match whole.force(elab)? {
+                        Value::List(items) if items.len() == count => Ok(items[i].clone()),
+                        Value::List(items) => {
+                            let text = format!("{count} names are given, but this list has {} items", items.len());
+                            elab.error("V0104", text, span, "as many names as items are needed")
+                        }
+                        other => elab.error("V0104", format!("expected a list of {count} items, found {}", other.kind()), span, "not a list"),
+                    }));
+                }
+            }
+            StmtKind::Learn(learn) => {
+                let name = learn.name.text.clone();
+                let (stmt, inner, owner) = (stmt.clone(), inner.clone(), owner.cloned());
+                scope.set(&name, Thunk::new(move |elab| {
+                    let StmtKind::Learn(learn) = &stmt.kind else { return Ok(Value::None) };
+                    elab.learn(learn, &inner, owner.as_ref())
+                }));
+            }
+            StmtKind::Draw { name, .. } => {
+                let (stmt, inner) = (stmt.clone(), inner.clone());
+                scope.set(&name.text.clone(), Thunk::new(move |elab| {
+                    let StmtKind::Draw { name, axes, from, per } = &stmt.kind else { return Ok(Value::None) };
+                    elab.draw(name, axes, from, per.as_ref(), &inner)
+                }));
+            }
+            StmtKind::Section(name, body) => {
+                let section = self.scope(ScopeKind::Section, Some(scope));
+                self.fill(&section, body, None)?;
+                scope.set(&name.text, Thunk::ready(Value::Section(section)));
+            }
+            StmtKind::Metric(name, value) => {
+                let key: Rc<str> = format!("metric {}", name.text).into();
+                scope.set(&key, Self::later(value, inner));
+            }
+            StmtKind::Require(..) | StmtKind::Forward(..) | StmtKind::Return(_) => {}
+        }
+        Ok(())
+    }
+
+    /// `name = value`: a number becomes an axis, an instance finds its home.
+    fn declare_field(&mut self, scope: &ScopeRef, name: &Word, key: Option<&Word>, value: &Rc<Expr>, owner: Option<&Rc<Instance>>, inner: &ScopeRef) {
+        let own = if Rc::ptr_eq(scope, inner) { Scope::skip(scope, &name.text) } else { inner.clone() };
+        let (expr, field, stored, owner) = (value.clone(), name.text.clone(), key.map(|k| k.text.clone()), owner.cloned());
+        scope.set(&name.text, Thunk::new(move |elab| {
+            let value = elab.eval(&expr, &own)?;
+            let value = elab.bound(&field, value, expr.span)?;
+            elab.adopt(value, owner.as_ref(), &field, stored.as_deref().unwrap_or(&field))
+        }));
+        self.declare_factors(scope, &name.text, value);
+    }
+
+    /// The labels of `tokens = (time: 8, rows: 14)` are names of the enclosing body too.
+    pub(super) fn declare_factors(&mut self, scope: &ScopeRef, field: &Rc<str>, value: &Rc<Expr>) {
+        let ExprKind::Tuple(items) = &value.kind else { return };
+        for (i, item) in items.iter().enumerate() {
+            let Some(label) = &item.name else { continue };
+            if scope.get(&label.text).is_some() {
+                continue;
+            }
+            let (scope_, field, span) = (scope.clone(), field.clone(), label.span);
+            scope.set(&label.text, Thunk::new(move |elab| {
+                let value = match scope_.get(&field) {
+                    Some(t) => t.force(elab)?,
+                    None => Value::None,
+                };
+                let axis = match value {
+                    Value::Num(Num { axis: Some(a), .. }) => elab.axis(a).factors.get(i).copied(),
+                    _ => None,
+                };
+                match axis {
+                    Some(a) => {
+                        let size = elab.size(a).unwrap_or(0) as i64;
+                        Ok(Value::Num(Num { axis: Some(a), ..Num::whole(size) }))
+                    }
+                    None => elab.error("V0104", format!("`{field}` is not a product of axes"), span, "not an axis"),
+                }
+            }));
+        }
+    }
+
+    /// Gives an instance, or the instances of a list, a home in a field.
+    pub(super) fn adopt(&mut self, value: Value, owner: Option<&Rc<Instance>>, field: &str, key: &str) -> Res<Value> {
+        let Some(home) = owner.and_then(|o| o.home.borrow().clone()) else { return Ok(value) };
+        match value {
+            Value::Instance(i) => Ok(Value::Instance(self.house(i, &home, field, key))),
+            Value::Source(i) => Ok(Value::Source(self.house(i, &home, field, key))),
+            Value::List(items) if items.iter().any(|v| matches!(v, Value::Instance(_) | Value::Source(_))) => {
+                let mut out = vec![];
+                for (n, v) in items.iter().enumerate() {
+                    let list = Home { place: join(&home.place, field), key: join(&home.key, key), root: root_of(&home, field), ..home.clone() };
+                    out.push(match v {
+                        Value::Instance(i) => Value::Instance(self.house(i.clone(), &list, &n.to_string(), &n.to_string())),
+                        v => v.clone(),
+                    });
+                }
+                Ok(Value::List(Rc::new(out)))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// An instance of another model is copied: every model has its own weights.
+    fn house(&mut self, instance: Rc<Instance>, home: &Home, field: &str, key: &str) -> Rc<Instance> {
+        let elsewhere = instance.home.borrow().as_ref().map(|h| h.model != home.model);
+        let instance = match elsewhere {
+            Some(false) => return instance,
+            Some(true) => self.copy(&instance, None),
+            None => instance,
+        };
+        let role = instance.role.unwrap_or(home.role);
+        let place = join(&home.place, field);
+        if let Some(Role::Average(i)) = instance.role {
+            let follower = &mut self.followers[i];
+            if follower.name.is_empty() {
+                follower.name = place.to_string();
+            }
+            follower.copies.push(instance.clone());
+        }
+        *instance.home.borrow_mut() = Some(Home {
+            model: home.model,
+            key: join(&home.key, key),
+            root: root_of(home, field),
+            place,
+            role,
+        });
+        instance
+    }
+}
+
+fn root_of(home: &Home, field: &str) -> Rc<str> {
+    if home.root.is_empty() { field.into() } else { home.root.clone() }
+}
+
+/// `a.b`; an empty name drops its level.
+pub fn join(path: &str, name: &str) -> Rc<str> {
+    match (path.is_empty(), name.is_empty()) {
+        (true, _) => name.into(),
+        (false, true) => path.into(),
+        (false, false) => format!("{path}.{name}").into(),
+    }
+}
+
+/// Bare names that an expression mentions.
+pub fn names_in(expr: &Expr) -> Vec<Rc<str>> {
+    let mut names = vec![];
+    super::reads::visit(expr, &mut |e| {
+        if let ExprKind::Name(n) = &e.kind
+            && !names.contains(n)
+        {
+            names.push(n.clone());
+        }
+    });
+    names
+}
