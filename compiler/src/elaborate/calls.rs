@@ -183,7 +183,7 @@ impl Elab<'_> {
     /// Model-level values worth keeping: tensors that belong to clips.
     pub(super) fn is_tap(&self, value: &Value) -> Option<crate::model::NodeId> {
         match value {
-            Value::Tensor(t) | Value::Packed(_, t) if self.outer(t) != Outer::One => Some(t.node),
+            Value::Tensor(t) | Value::Packed(_, t, _) if self.outer(t) != Outer::One => Some(t.node),
             _ => None,
         }
     }

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use super::scope::{ScopeKind, ScopeRef};
-use super::value::{Num, Number, Tensor, Value, ready};
+use super::value::{Instance, Num, Number, Origin, Tensor, Value, ready};
 use super::{Elab, Res, Stop};
 use crate::diag::Diagnostic;
 use crate::ir::graph::{Outer, SetId};
-use crate::model::{AxisId, AxisSize, NodeOp};
+use crate::model::{AxisId, NodeOp};
 use crate::source::Span;
 use crate::syntax::ast::{Arg, Expr, ExprKind, Gen};
 
@@ -29,8 +29,8 @@ impl Elab<'_> {
                 }
                 Ok(Value::List(Rc::new(out)))
             }
-            Value::Packed(..) => {
-                let items = self.unpack(&over, span)?;
+            Value::Packed(_, _, origin) => {
+                let items = self.unpack(&origin, span)?;
                 let mut out = vec![];
                 for (i, item) in items.into_iter().enumerate() {
                     let inner = self.scope(ScopeKind::Loop, Some(scope));
@@ -176,16 +176,22 @@ impl Elab<'_> {
                 Err(e) => return Err(e),
             }
         }
+        Ok(Value::List(Rc::new(self.each_mask_singly(body, gens, &masks, scope, span)?)))
+    }
+
+    /// One evaluation for each mask, with segments of its own.
+    fn each_mask_singly(&mut self, body: &Rc<Expr>, gens: &[Gen], masks: &[Rc<Instance>], scope: &ScopeRef, span: Span) -> Res<Vec<Value>> {
+        let first = &gens[0];
         let mut out = vec![];
         for i in 0..masks.len() {
-            let set = self.one_mask_set(&masks, i, first.over.span)?;
+            let set = self.one_mask_set(masks, i, first.over.span)?;
             let inner = self.scope(ScopeKind::Loop, Some(scope));
             bind_pair(&inner, first, Value::whole(i), Value::Drawn(set));
             for value in self.rest_of(body, gens, &inner, span)? {
                 out.push(self.of_clips(value, set, span));
             }
         }
-        Ok(Value::List(Rc::new(out)))
+        Ok(out)
     }
 
     /// One evaluation for all masks. `None` if the result is not one value for each segment.
@@ -193,7 +199,7 @@ impl Elab<'_> {
         &mut self,
         body: &Rc<Expr>,
         part: &Gen,
-        masks: &[Rc<super::value::Instance>],
+        masks: &[Rc<Instance>],
         scope: &ScopeRef,
     ) -> Res<Option<Value>> {
         let Some(set) = self.mask_set(masks, part.over.span)? else { return Ok(None) };
@@ -202,7 +208,10 @@ impl Elab<'_> {
         bind_pair(&inner, part, place, Value::Drawn(set));
         let value = self.eval(body, &inner)?;
         match value {
-            Value::Tensor(t) if self.outer(&t) == Outer::Segments(set) => Ok(Some(Value::Packed(set, t))),
+            Value::Tensor(t) if self.outer(&t) == Outer::Segments(set) => {
+                let origin = Origin { body: body.clone(), part: part.clone(), masks: masks.to_vec(), scope: scope.clone() };
+                Ok(Some(Value::Packed(set, t, Rc::new(origin))))
+            }
             Value::Num(_) | Value::Tensor(_) => Ok(Some(Value::List(Rc::new(vec![value; masks.len()])))),
             _ => Ok(None),
         }
@@ -222,13 +231,13 @@ impl Elab<'_> {
 
     /// `xs[i]` of a list with one value for each mask.
     pub(super) fn packed_item(&mut self, packed: &Value, items: &[Arg], scope: &ScopeRef, span: Span) -> Res<Value> {
-        let (Value::Packed(set, t), [Arg { name: None, value: index, .. }]) = (packed, items) else {
+        let (Value::Packed(set, t, origin), [Arg { name: None, value: index, .. }]) = (packed, items) else {
             let d = Diagnostic::error("V0104", "this is a list with one value for each mask", span, "a list takes one position");
             return Err(self.fail(d.help("average it with `mean(...)`, or take one item with `x[0]`")));
         };
         match self.eval(index, scope)? {
             Value::Num(Num { value: Number::Whole(i), .. }) => {
-                let items = self.unpack(&Value::Packed(*set, t.clone()), span)?;
+                let items = self.unpack(origin, span)?;
                 match usize::try_from(i).ok().and_then(|i| items.get(i)) {
                     Some(v) => Ok(v.clone()),
                     None => {
@@ -243,35 +252,12 @@ impl Elab<'_> {
         }
     }
 
-    /// A packed list as a list of values, each over the segments of one mask.
-    pub(super) fn unpack(&mut self, packed: &Value, span: Span) -> Res<Vec<Value>> {
-        let Value::Packed(set, t) = packed else { return Ok(vec![]) };
-        let masks = self.sets[set.0 as usize].instances.clone();
-        let mut out = vec![];
-        for i in 0..masks.len() {
-            let one = self.one_mask_set(&masks, i, span)?;
-            let mut axes = vec![];
-            for a in self.node(t.node).axes.clone() {
-                axes.push(self.of_one_mask(a, *set, one));
-            }
-            let ordinary: Vec<AxisId> = axes.iter().copied().filter(|a| !t.loops.contains(a)).collect();
-            let node = self.emit(NodeOp::OneMask(i), &[t.node], Outer::Segments(one), axes, span);
-            let value = Value::Tensor(Tensor { node, axes: ordinary, loops: t.loops.clone(), of: t.of });
-            out.push(self.of_clips(value, one, span));
-        }
-        Ok(out)
-    }
-
-    /// The counted axis of a one-mask set that stands for one of a larger set.
-    fn of_one_mask(&mut self, axis: AxisId, from: SetId, to: SetId) -> AxisId {
-        match self.axis(axis).size.clone() {
-            AxisSize::Counted(set, which, _) if set == from => self.counted_axis(to, which),
-            AxisSize::Joined(a, b) => {
-                let (c, d) = (self.of_one_mask(a, from, to), self.of_one_mask(b, from, to));
-                if (a, b) == (c, d) { axis } else { self.joined_axis(c, d) }
-            }
-            AxisSize::Static(_) | AxisSize::Counted(..) => axis,
-        }
+    /// The items of a list with one value for each mask: each is computed over the segments of its own mask.
+    pub(super) fn unpack(&mut self, origin: &Rc<Origin>, span: Span) -> Res<Vec<Value>> {
+        let taps = self.taps.len();
+        let items = self.each_mask_singly(&origin.body, std::slice::from_ref(&origin.part), &origin.masks, &origin.scope, span);
+        self.taps.truncate(taps);
+        items
     }
 }
 

@@ -85,8 +85,7 @@ impl Elab<'_> {
             | NodeOp::AtFixed(..)
             | NodeOp::Join(..)
             | NodeOp::Part(..)
-            | NodeOp::Stack(_)
-            | NodeOp::OneMask(_) => of(0),
+            | NodeOp::Stack(_) => of(0),
             NodeOp::Number(_)
             | NodeOp::Scheduled(_)
             | NodeOp::Iota

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::emit::Leaf;
 use super::scope::ScopeRef;
-use super::value::{Maker, Num, Number, Role, Tensor, Value, What};
+use super::value::{Maker, Num, Number, Origin, Role, Tensor, Value, What};
 use super::{Elab, Follower, Res};
 use crate::diag::Diagnostic;
 use crate::ir::graph::Outer;
@@ -87,7 +87,7 @@ impl Elab<'_> {
         if axes.is_none() {
             match v {
                 Value::List(items) => return self.reduce_list(name, items, at, span),
-                Value::Packed(set, t) => return self.reduce_packed(name, Outer::Segments(*set), t, span),
+                Value::Packed(_, t, origin) => return self.reduce_packed(name, t, origin, span),
                 Value::Num(_) if matches!(name, "sum" | "mean" | "min" | "max") => return Ok(v.clone()),
                 Value::Bool(_) if matches!(name, "any" | "all") => return Ok(v.clone()),
                 _ => {}
@@ -155,15 +155,12 @@ impl Elab<'_> {
     }
 
     /// `mean([ ... for z ~ masks ])`.
-    fn reduce_packed(&mut self, name: &str, outer: Outer, t: &Tensor, span: Span) -> Res<Value> {
+    fn reduce_packed(&mut self, name: &str, t: &Tensor, origin: &Rc<Origin>, span: Span) -> Res<Value> {
         let mean = match name {
             "mean" => true,
             "sum" => false,
             _ => {
-                let items = match outer {
-                    Outer::Segments(set) => self.unpack(&Value::Packed(set, t.clone()), span)?,
-                    Outer::One | Outer::Clips => vec![],
-                };
+                let items = self.unpack(origin, span)?;
                 return self.reduce_list(name, &items, span, span);
             }
         };
@@ -222,7 +219,7 @@ impl Elab<'_> {
     fn stack(&mut self, values: &[Value], item: &Rc<Expr>, scope: &ScopeRef, span: Span) -> Res<Value> {
         let values: Vec<Value> = match values {
             [Value::List(items)] => items.to_vec(),
-            [packed @ Value::Packed(..)] => self.unpack(packed, span)?,
+            [Value::Packed(_, _, origin)] => self.unpack(origin, span)?,
             several => several.to_vec(),
         };
         let tensors: Vec<Tensor> = values.iter().map(|v| self.tensor(v, span)).collect::<Res<_>>()?;
@@ -318,7 +315,7 @@ impl Elab<'_> {
     fn length(&mut self, v: &Value, span: Span) -> Res<Value> {
         match v {
             Value::List(items) => Ok(Value::whole(items.len())),
-            Value::Packed(set, _) => Ok(Value::whole(self.sets[set.0 as usize].instances.len())),
+            Value::Packed(_, _, origin) => Ok(Value::whole(origin.masks.len())),
             Value::Axes(axes) => {
                 let sizes: Option<Vec<usize>> = axes.iter().map(|a| self.size(*a)).collect();
                 match sizes {

@@ -21,6 +21,7 @@ mod instances;
 mod masks;
 mod optimizer;
 mod picks;
+mod prune;
 mod reads;
 mod schedules;
 mod scope;
@@ -157,7 +158,7 @@ struct Elab<'a> {
     counted: HashMap<(SetId, bool), AxisId>,
     taps: Vec<Tap>,
     /// Model instances by their definition.
-    models: Vec<(*const value::Closure, Rc<Instance>)>,
+    models: Vec<(Rc<value::Closure>, Rc<Instance>)>,
     next_model: u32,
     /// Root fields, by model, whose weights are used.
     used: BTreeMap<(u32, Rc<str>), Rc<Instance>>,

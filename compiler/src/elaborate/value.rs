@@ -9,7 +9,7 @@ use crate::ir::graph::SetId;
 use crate::ir::op::{Dist, Which};
 use crate::model::{AxisId, NodeId, Schedule};
 use crate::source::Span;
-use crate::syntax::ast::{Arg, Def, Expr, Kind, Stmt, Word};
+use crate::syntax::ast::{Arg, Def, Expr, Gen, Kind, Stmt, Word};
 
 /// A number: whole ones stay exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -233,6 +233,19 @@ impl Instance {
     }
 }
 
+/// Where a list of one value for each mask came from, so that its items can be had one by one.
+#[derive(Debug)]
+pub struct Origin {
+    /// The value for a mask.
+    pub body: Rc<Expr>,
+    /// `i, z ~ masks`.
+    pub part: Gen,
+    /// The masks.
+    pub masks: Vec<Rc<Instance>>,
+    /// Scope of the comprehension.
+    pub scope: ScopeRef,
+}
+
 /// A value.
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -259,7 +272,7 @@ pub enum Value {
     /// `[a, b]`
     List(Rc<Vec<Value>>),
     /// One value for each (mask, clip): a comprehension over a drawn list, with its set.
-    Packed(SetId, Tensor),
+    Packed(SetId, Tensor, Rc<Origin>),
     /// A drawn mask: `z` of `z ~ masks`.
     Drawn(SetId),
     /// A tensor.
