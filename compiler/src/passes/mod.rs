@@ -53,6 +53,12 @@ pub fn before_gradient() -> &'static [Pass] {
     ]
 }
 
+/// The pass of that name and those that it expects to have run before it: for tests and for `ir --stage`.
+pub fn up_to(name: &str) -> Option<&'static [Pass]> {
+    let last = before_gradient().iter().position(|p| p.name == name)?;
+    Some(&before_gradient()[..=last])
+}
+
 /// Passes over an entry with its gradients and updates.
 pub fn after_gradient() -> &'static [Pass] {
     &[SIMPLIFY, COMMON, SIMPLIFY, COMMON]

@@ -6,7 +6,7 @@
 //!
 //! | label | q | k | scores | v | result |
 //! |---|---|---|---|---|---|
-//! | queries, at most one that is not 1 wide if drawn | x | | x | | x |
+//! | queries, any number, but a drawn one only alone | x | | x | | x |
 //! | keys, exactly one | | x | x | x | |
 //! | heads, any number (images of a group count as heads) | x | x | x | x | x |
 //! | channels of q and k, at least one | x | x | | | |
@@ -80,27 +80,23 @@ fn wide(labels: &[u8]) -> Vec<u16> {
 }
 
 fn attention(graph: &Graph, value: Value, weights: &Labelled, v: &Labelled, out: &[u16]) -> Option<Found> {
-    let p = softmax_of(graph, weights)?;
-    let (scores, scale) = scores_of(graph, p.scores.value)?;
-    let Op::Einsum { a, b, out: score_labels } = graph.op(scores).clone() else { return None };
-    // Rename the labels of the first product: those of the scores get their names in the second one.
-    let (_, from) = p.from_scores(graph, scores)?;
-    let rename = |l: &u8| match score_labels.iter().position(|s| s == l) {
-        Some(dim) => from.iter().position(|f| *f == Some(dim)).map(|j| p.scores.labels[j]),
-        None => Some(0x100 + u16::from(*l)),
+    let scores = softmax_of(graph, weights)?;
+    let keys = *scores.labels.last()?;
+    let (scores, scale) = product_behind(graph, scores)?;
+    let Op::Einsum { a, b, out: names } = graph.op(scores.value).clone() else { return None };
+    // The labels of the scores get the names they have in the product with v; the others, names of their own.
+    let rename = |l: &u8| match names.iter().position(|n| n == l) {
+        Some(dim) => scores.labels[dim],
+        None => 0x100 + u16::from(*l),
     };
-    let inputs = graph.inputs(scores.node);
-    let side = |i: usize, labels: &[u8]| -> Option<Labelled> {
-        Some(Labelled { value: inputs[i], labels: labels.iter().map(rename).collect::<Option<_>>()? })
-    };
-    let (first, second) = (side(0, &a)?, side(1, &b)?);
-    let keys = p.keys;
+    let inputs = graph.inputs(scores.value.node);
+    let side = |i: usize, labels: &[u8]| Labelled { value: inputs[i], labels: labels.iter().map(rename).collect() };
+    let (first, second) = (side(0, &a), side(1, &b));
     let (q, k) = if first.has(keys) { (second, first) } else { (first, second) };
     if q.has(keys) || !k.has(keys) || !v.has(keys) || out.contains(&keys) {
         return None;
     }
-    let all_scores: Vec<u16> = p.scores.labels.clone();
-    let kept = |l: &u16| all_scores.contains(l);
+    let kept = |l: &u16| scores.has(*l);
     let heads: Vec<u16> = k.labels.iter().copied().filter(|l| kept(l) && *l != keys).collect();
     let queries: Vec<u16> = q.labels.iter().copied().filter(|l| kept(l) && !k.has(*l)).collect();
     let inner: Vec<u16> = k.labels.iter().copied().filter(|l| !kept(l)).collect();
@@ -113,8 +109,8 @@ fn attention(graph: &Graph, value: Value, weights: &Labelled, v: &Labelled, out:
         && channels.iter().all(|l| out.contains(l));
     // No product sums over blocks.
     let outer = |x: &Labelled| graph.ty(x.value).outer;
-    let blocks = graph.ty(scores).outer == outer(&q).max(outer(&k))
-        && graph.ty(value).outer == graph.ty(scores).outer.max(outer(v));
+    let blocks = graph.ty(scores.value).outer == outer(&q).max(outer(&k))
+        && graph.ty(value).outer == graph.ty(scores.value).outer.max(outer(v));
     (fitting && blocks).then(|| Found {
         q,
         k,
@@ -129,73 +125,44 @@ fn attention(graph: &Graph, value: Value, weights: &Labelled, v: &Labelled, out:
     })
 }
 
-/// A softmax that is seen through permutations.
-struct Weights {
-    /// What it is the softmax of, with the labels of the product with v.
-    scores: Labelled,
-    /// The label it runs over.
-    keys: u16,
+/// What `weights` is the softmax of, over its last label; nothing else reads the softmax.
+fn softmax_of(graph: &Graph, weights: &Labelled) -> Option<Labelled> {
+    let mut y = weights.clone();
+    while used_once(graph, y.value) {
+        if *graph.op(y.value) == Op::Softmax {
+            return Some(Labelled { value: graph.inputs(y.value.node)[0], labels: y.labels });
+        }
+        y = before_permutation(graph, &y)?;
+    }
+    None
 }
 
-fn softmax_of(graph: &Graph, weights: &Labelled) -> Option<Weights> {
-    let (y, from) = arranged(graph, weights.value);
-    let plain = graph.ty(y).outer == graph.ty(weights.value).outer && !from.contains(&None);
-    if *graph.op(y) != Op::Softmax
-        || !plain
-        || !used_once(graph, weights.value)
-        || !used_once_or_same(graph, y, weights)
-    {
+/// The product behind scores that are scaled or permuted, and its factor; nothing else reads a step on the way.
+fn product_behind(graph: &Graph, mut scores: Labelled) -> Option<(Labelled, f64)> {
+    let mut scale = 1.0;
+    while used_once(graph, scores.value) {
+        if matches!(graph.op(scores.value), Op::Einsum { .. }) {
+            return Some((scores, scale));
+        }
+        if let Some((x, factor)) = scaled(graph, scores.value) {
+            (scores.value, scale) = (x, scale * factor);
+        } else {
+            scores = before_permutation(graph, &scores)?;
+        }
+    }
+    None
+}
+
+/// What x is a permutation of.
+fn before_permutation(graph: &Graph, x: &Labelled) -> Option<Labelled> {
+    let (source, from) = arranged(graph, x.value);
+    let same_blocks = graph.ty(source).outer == graph.ty(x.value).outer;
+    if source == x.value || !same_blocks || from.contains(&None) {
         return None;
     }
-    let rank = graph.ty(y).dims.len();
-    let labels: Vec<u16> =
-        (0..rank).map(|k| from.iter().position(|f| *f == Some(k)).map(|j| weights.labels[j])).collect::<Option<_>>()?;
-    let keys = *labels.last()?;
-    Some(Weights { scores: Labelled { value: graph.inputs(y.node)[0], labels }, keys })
-}
-
-fn used_once_or_same(graph: &Graph, y: Value, weights: &Labelled) -> bool {
-    y == weights.value || used_once(graph, y)
-}
-
-impl Weights {
-    /// The product behind the scores and how its dims lie in the scores, which may be scaled before or after a permutation.
-    fn from_scores(&self, graph: &Graph, product: Value) -> Option<(Value, Vec<Option<usize>>)> {
-        let mut value = self.scores.value;
-        let mut from: Vec<Option<usize>> = (0..graph.ty(value).dims.len()).map(Some).collect();
-        while value != product {
-            if let Some((x, _)) = scaled(graph, value) {
-                value = x;
-                continue;
-            }
-            let (x, inner) = arranged(graph, value);
-            if x == value || inner.contains(&None) || graph.ty(x).outer != graph.ty(value).outer {
-                return None;
-            }
-            from = from.iter().map(|f| f.and_then(|k| inner[k])).collect();
-            value = x;
-        }
-        Some((value, from))
-    }
-}
-
-/// The product behind scores that are scaled or permuted, and its factor; every step on the way is read once.
-fn scores_of(graph: &Graph, scores: Value) -> Option<(Value, f64)> {
-    let (mut value, mut scale) = (scores, 1.0);
-    loop {
-        if !used_once(graph, value) {
-            return None;
-        }
-        if let Some((x, factor)) = scaled(graph, value) {
-            (value, scale) = (x, scale * factor);
-            continue;
-        }
-        let (x, _) = arranged(graph, value);
-        if x == value {
-            return matches!(graph.op(value), Op::Einsum { .. }).then_some((value, scale));
-        }
-        value = x;
-    }
+    let label = |k: usize| from.iter().position(|f| *f == Some(k)).map(|j| x.labels[j]);
+    let labels = (0..from.len()).map(label).collect::<Option<_>>()?;
+    Some(Labelled { value: source, labels })
 }
 
 fn replacement(b: &mut Builder, f: &Found, outer: Outer) -> Option<Value> {

@@ -1,5 +1,6 @@
 //! Passes on text IR, on a whole step, and on random graphs: the result computes the same.
 
+mod files;
 mod model;
 mod world;
 
