@@ -29,7 +29,13 @@ impl Elab<'_> {
                     };
                     let kind = ScopeKind::Dual(change.scope.clone());
                     let own = self.scope(kind, Some(scope));
-                    let change = SettingChange { path: change.path.clone(), value: expr.clone(), scope: own, base: shown.clone(), span: change.span };
+                    let change = SettingChange {
+                        path: change.path.clone(),
+                        value: expr.clone(),
+                        scope: own,
+                        base: shown.clone(),
+                        span: change.span,
+                    };
                     value = self.amend(value, &change)?;
                 }
                 Ok(value)
@@ -71,8 +77,12 @@ impl Elab<'_> {
                     let word = Word { text: format!("metric {}", name.text).into(), span: name.span };
                     out.push(make(&[word], ChangeTo::Statement(stmt.clone()), None));
                 }
-                StmtKind::Learn(learn) => out.push(make(std::slice::from_ref(&learn.name), ChangeTo::Statement(stmt.clone()), None)),
-                StmtKind::Draw { name, .. } => out.push(make(std::slice::from_ref(name), ChangeTo::Statement(stmt.clone()), None)),
+                StmtKind::Learn(learn) => {
+                    out.push(make(std::slice::from_ref(&learn.name), ChangeTo::Statement(stmt.clone()), None))
+                }
+                StmtKind::Draw { name, .. } => {
+                    out.push(make(std::slice::from_ref(name), ChangeTo::Statement(stmt.clone()), None))
+                }
                 StmtKind::Forward(..) => {
                     let word = Word { text: "forward".into(), span: stmt.span };
                     out.push(make(&[word], ChangeTo::Statement(stmt.clone()), None));
@@ -82,7 +92,12 @@ impl Elab<'_> {
                     out.push(make(&[word], ChangeTo::Statement(stmt.clone()), None));
                 }
                 StmtKind::Return(_) => {
-                    return self.error("V0103", "`with` changes fields and settings; there is nothing to return", stmt.span, "not allowed here");
+                    return self.error(
+                        "V0103",
+                        "`with` changes fields and settings; there is nothing to return",
+                        stmt.span,
+                        "not allowed here",
+                    );
                 }
             }
         }
@@ -102,9 +117,12 @@ impl Elab<'_> {
                     n => match n.parse::<usize>() {
                         Ok(i) if i < out.len() => vec![i],
                         _ => {
-                            let text = format!("`{}` is a list of {} items, so it has no `{n}`", change.base, out.len());
+                            let text =
+                                format!("`{}` is a list of {} items, so it has no `{n}`", change.base, out.len());
                             let d = Diagnostic::error("V0103", text, head.span, "not in the list");
-                            return Err(self.fail(d.help("write a position, as in `masks.0.area`, or `*` for all items")));
+                            return Err(
+                                self.fail(d.help("write a position, as in `masks.0.area`, or `*` for all items"))
+                            );
                         }
                     },
                 };
@@ -139,7 +157,12 @@ impl Elab<'_> {
     }
 
     fn no_settings(&self, base: &str, value: &Value, span: Span) -> Res<Value> {
-        self.error("V0103", format!("`{base}` is {}, which has no settings", value.kind()), span, "cannot be changed this way")
+        self.error(
+            "V0103",
+            format!("`{base}` is {}, which has no settings", value.kind()),
+            span,
+            "cannot be changed this way",
+        )
     }
 
     fn amend_instance(&mut self, instance: &Rc<Instance>, change: &SettingChange) -> Res<Rc<Instance>> {

@@ -106,7 +106,9 @@ impl Elab<'_> {
                 if items.iter().any(|(_, v)| !matches!(v, Value::Num(_))) {
                     return Ok(value);
                 }
-                let fractional = items.iter().any(|(_, v)| matches!(v, Value::Num(Num { value: Number::Real(x), .. }) if *x > 0.0 && *x < 1.0));
+                let fractional = items
+                    .iter()
+                    .any(|(_, v)| matches!(v, Value::Num(Num { value: Number::Real(x), .. }) if *x > 0.0 && *x < 1.0));
                 if fractional {
                     return Ok(value); // shares, such as `data = (k710: 0.3, ssv2: 0.7)`
                 }
@@ -215,7 +217,9 @@ impl Elab<'_> {
         let axes = self.axes_of(name, x, scope, span)?;
         match axes[..] {
             [axis] => Ok(axis),
-            _ => self.error("V0204", format!("`{name}` stands for {} axes here", axes.len()), span, "expected one axis"),
+            _ => {
+                self.error("V0204", format!("`{name}` stands for {} axes here", axes.len()), span, "expected one axis")
+            }
         }
     }
 
@@ -234,7 +238,8 @@ impl Elab<'_> {
         match &item.kind {
             ExprKind::Name(n) => Ok(n.clone()),
             ExprKind::Number { .. } => {
-                let d = Diagnostic::error("V0204", "axes have names, not numbers", item.span, "not the name of an axis");
+                let d =
+                    Diagnostic::error("V0204", "axes have names, not numbers", item.span, "not the name of an axis");
                 Err(self.fail(d.help("write the name of the axis, as in `mean[tokens](x)`")))
             }
             _ => self.error("V0204", "expected the name of an axis", item.span, "not the name of an axis"),

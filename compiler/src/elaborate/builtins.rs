@@ -88,10 +88,56 @@ pub static RECORDS: [Record; 5] = [
 
 /// Every built-in name.
 pub const NAMES: [&str; 50] = [
-    "exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "erf", "floor", "ceil", "round", "sign", "min", "max", "sum",
-    "mean", "any", "all", "var", "count", "argmax", "dot", "unstack", "stack", "one_hot", "coords", "len", "stop",
-    "spread", "ema", "frozen", "video", "image", "label", "adamw", "sgd", "normal", "trunc_normal", "bernoulli",
-    "permutation", "pi", "inf", "none", "true", "false", "px", "frames", "steps", "epochs", "clips",
+    "exp",
+    "log",
+    "sqrt",
+    "abs",
+    "sin",
+    "cos",
+    "tanh",
+    "erf",
+    "floor",
+    "ceil",
+    "round",
+    "sign",
+    "min",
+    "max",
+    "sum",
+    "mean",
+    "any",
+    "all",
+    "var",
+    "count",
+    "argmax",
+    "dot",
+    "unstack",
+    "stack",
+    "one_hot",
+    "coords",
+    "len",
+    "stop",
+    "spread",
+    "ema",
+    "frozen",
+    "video",
+    "image",
+    "label",
+    "adamw",
+    "sgd",
+    "normal",
+    "trunc_normal",
+    "bernoulli",
+    "permutation",
+    "pi",
+    "inf",
+    "none",
+    "true",
+    "false",
+    "px",
+    "frames",
+    "steps",
+    "epochs",
+    "clips",
 ];
 /// The last names of [`NAMES`] are units: near misses are suggested, but they are not values.
 const UNIT_NAMES: usize = 5;
@@ -133,10 +179,19 @@ impl Elab<'_> {
             let Some(word) = &arg.name else {
                 let text = format!("settings of `{}` are given by name", record.name);
                 let d = Diagnostic::error("V0108", text, arg.value.span, "which setting?");
-                return Err(self.fail(d.note(format!("`{}` takes {}", record.name, names().collect::<Vec<_>>().join(", ")))));
+                return Err(self.fail(d.note(format!(
+                    "`{}` takes {}",
+                    record.name,
+                    names().collect::<Vec<_>>().join(", ")
+                ))));
             };
             if arg.colon {
-                let d = Diagnostic::error("V0001", "settings are passed with `=`, not `:`", word.span, format!("write `{} = ...`", word.text));
+                let d = Diagnostic::error(
+                    "V0001",
+                    "settings are passed with `=`, not `:`",
+                    word.span,
+                    format!("write `{} = ...`", word.text),
+                );
                 return Err(self.fail(d));
             }
             let Some((name, default)) = record.settings.iter().find(|(n, _)| *n == &*word.text) else {
@@ -148,19 +203,26 @@ impl Elab<'_> {
                 let text = format!("`{}` has no setting called `{}`", record.name, word.text);
                 let d = Diagnostic::error("V0101", text, word.span, format!("not a setting of `{}`", record.name));
                 let d = d.maybe_help(near.map(|n| format!("did you mean `{n}`?")));
-                return Err(self.fail(d.note(format!("`{}` takes {}", record.name, names().collect::<Vec<_>>().join(", ")))));
+                return Err(self.fail(d.note(format!(
+                    "`{}` takes {}",
+                    record.name,
+                    names().collect::<Vec<_>>().join(", ")
+                ))));
             };
             let (expr, scope, default) = (arg.value.clone(), maker.scope.clone(), default.map(Default::value));
             let path = format!("{}.{name}", record.name);
-            header.set(&Rc::from(*name), Thunk::new(move |elab| {
-                let value = elab.eval(&expr, &scope)?;
-                let value = match &default {
-                    Some(d @ Value::Num(_)) => elab.keep_kind(&path, Some(d), value, expr.span)?,
-                    _ => value,
-                };
-                // Settings of sources always make their own axis: `frames`, `classes`.
-                Ok(elab.as_setting(name, value, false))
-            }));
+            header.set(
+                &Rc::from(*name),
+                Thunk::new(move |elab| {
+                    let value = elab.eval(&expr, &scope)?;
+                    let value = match &default {
+                        Some(d @ Value::Num(_)) => elab.keep_kind(&path, Some(d), value, expr.span)?,
+                        _ => value,
+                    };
+                    // Settings of sources always make their own axis: `frames`, `classes`.
+                    Ok(elab.as_setting(name, value, false))
+                }),
+            );
         }
         Ok(header)
     }

@@ -24,7 +24,9 @@ impl Elab<'_> {
                     axes = Some(items.iter().map(|i| i.value.clone()).collect());
                     v
                 }
-                v @ (Value::Instance(_) | Value::List(_)) if items.iter().all(|i| matches!(i.value.kind, ExprKind::Arrow(_))) => {
+                v @ (Value::Instance(_) | Value::List(_))
+                    if items.iter().all(|i| matches!(i.value.kind, ExprKind::Arrow(_))) =>
+                {
                     renames = self.renames(items)?;
                     v
                 }
@@ -48,7 +50,9 @@ impl Elab<'_> {
                 self.tap_call(f, &value, scope);
                 Ok(value)
             }
-            other => self.error("V0111", format!("{} cannot be called", other.kind()), f.span, "not a function or a block"),
+            other => {
+                self.error("V0111", format!("{} cannot be called", other.kind()), f.span, "not a function or a block")
+            }
         }
     }
 
@@ -73,17 +77,30 @@ impl Elab<'_> {
         }
     }
 
-    fn call_definition(&mut self, closure: &Rc<Closure>, axes: Option<Vec<Rc<Expr>>>, args: &[Arg], scope: &ScopeRef, span: Span) -> Res<Value> {
+    fn call_definition(
+        &mut self,
+        closure: &Rc<Closure>,
+        axes: Option<Vec<Rc<Expr>>>,
+        args: &[Arg],
+        scope: &ScopeRef,
+        span: Span,
+    ) -> Res<Value> {
         let name = &closure.def.name.text;
         match closure.def.kind {
             Kind::Fn => self.call_fn(closure, axes, args, scope, span),
             Kind::Block | Kind::Mask => {
                 if axes.is_some() {
-                    let d = Diagnostic::error("V0111", format!("`{name}` takes its axes in parentheses"), span, "brackets are for functions");
+                    let d = Diagnostic::error(
+                        "V0111",
+                        format!("`{name}` takes its axes in parentheses"),
+                        span,
+                        "brackets are for functions",
+                    );
                     return Err(self.fail(d.help(format!("write `{name}(...)`"))));
                 }
                 let closure = self.resolve(closure)?;
-                let maker = Maker { what: What::Def(closure), args: args.into(), scope: scope.clone(), span, changes: vec![] };
+                let maker =
+                    Maker { what: What::Def(closure), args: args.into(), scope: scope.clone(), span, changes: vec![] };
                 Ok(Value::Instance(self.instantiate(maker, None)?))
             }
             Kind::Model => {
@@ -94,7 +111,14 @@ impl Elab<'_> {
     }
 
     /// Calls a function.
-    fn call_fn(&mut self, closure: &Rc<Closure>, axes: Option<Vec<Rc<Expr>>>, args: &[Arg], caller: &ScopeRef, span: Span) -> Res<Value> {
+    fn call_fn(
+        &mut self,
+        closure: &Rc<Closure>,
+        axes: Option<Vec<Rc<Expr>>>,
+        args: &[Arg],
+        caller: &ScopeRef,
+        span: Span,
+    ) -> Res<Value> {
         let def = closure.def.clone();
         let name = &def.name.text;
         let header = self.scope(ScopeKind::Header, Some(&closure.file));
@@ -135,7 +159,15 @@ impl Elab<'_> {
         result
     }
 
-    fn bind_axis_parameters(&mut self, closure: &Rc<Closure>, items: &[Rc<Expr>], pool: &[Value], caller: &ScopeRef, scope: &ScopeRef, span: Span) -> Res<()> {
+    fn bind_axis_parameters(
+        &mut self,
+        closure: &Rc<Closure>,
+        items: &[Rc<Expr>],
+        pool: &[Value],
+        caller: &ScopeRef,
+        scope: &ScopeRef,
+        span: Span,
+    ) -> Res<()> {
         let def = &closure.def;
         let mut found: Vec<Vec<AxisId>> = vec![];
         for item in items {
@@ -158,7 +190,14 @@ impl Elab<'_> {
                 Some(axes) => axes?,
                 None => match self.axes_named(&name, caller)? {
                     Some(axes) => axes,
-                    None => return self.error("V0204", format!("there is no axis called `{name}` here"), item.span, "not an axis"),
+                    None => {
+                        return self.error(
+                            "V0204",
+                            format!("there is no axis called `{name}` here"),
+                            item.span,
+                            "not an axis",
+                        );
+                    }
                 },
             });
         }

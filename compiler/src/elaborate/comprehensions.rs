@@ -66,7 +66,14 @@ impl Elab<'_> {
     }
 
     /// Over axes or whole numbers: a list of blocks if the body is one, else a tensor.
-    fn each_position(&mut self, body: &Rc<Expr>, gens: &[Gen], over: Value, scope: &ScopeRef, span: Span) -> Res<Value> {
+    fn each_position(
+        &mut self,
+        body: &Rc<Expr>,
+        gens: &[Gen],
+        over: Value,
+        scope: &ScopeRef,
+        span: Span,
+    ) -> Res<Value> {
         let first = &gens[0];
         let mut why = None;
         if gens.len() == 1
@@ -102,7 +109,14 @@ impl Elab<'_> {
         })
     }
 
-    fn list_of_blocks(&mut self, body: &Rc<Expr>, part: &Gen, count: usize, first: Value, scope: &ScopeRef) -> Res<Value> {
+    fn list_of_blocks(
+        &mut self,
+        body: &Rc<Expr>,
+        part: &Gen,
+        count: usize,
+        first: Value,
+        scope: &ScopeRef,
+    ) -> Res<Value> {
         let mut items = vec![first];
         items.truncate(count);
         for i in 1..count {
@@ -127,7 +141,8 @@ impl Elab<'_> {
         let value = self.eval(body, &inner)?;
         let t = self.tensor(&value, body.span)?;
         if let Some(twice) = t.axes.iter().find(|a| loops.contains(a)) {
-            let text = format!("the comprehension runs over `{}`, and its body has that axis too", self.axis(*twice).name);
+            let text =
+                format!("the comprehension runs over `{}`, and its body has that axis too", self.axis(*twice).name);
             return self.error("V0205", text, span, self.show(&t));
         }
         let mut axes = loops.clone();
@@ -145,7 +160,12 @@ impl Elab<'_> {
                 let n = self.bound_number(&part.names[0].text, *n);
                 match n.axis {
                     Some(a) => Ok(a),
-                    None => self.error("V0104", "a comprehension needs a whole number above zero", span, super::units::show(n)),
+                    None => self.error(
+                        "V0104",
+                        "a comprehension needs a whole number above zero",
+                        span,
+                        super::units::show(n),
+                    ),
                 }
             }
             Value::Axes(axes) if axes.len() == 1 => Ok(axes[0]),
@@ -154,7 +174,8 @@ impl Elab<'_> {
                 None => self.error("V0104", "this index set has no axis", span, self.show(t)),
             },
             other => {
-                let text = format!("a comprehension runs over an axis, a whole number or a list, found {}", other.kind());
+                let text =
+                    format!("a comprehension runs over an axis, a whole number or a list, found {}", other.kind());
                 self.error("V0104", text, span, "cannot be run over")
             }
         }
@@ -180,7 +201,14 @@ impl Elab<'_> {
     }
 
     /// One evaluation for each mask, with segments of its own.
-    fn each_mask_singly(&mut self, body: &Rc<Expr>, gens: &[Gen], masks: &[Rc<Instance>], scope: &ScopeRef, span: Span) -> Res<Vec<Value>> {
+    fn each_mask_singly(
+        &mut self,
+        body: &Rc<Expr>,
+        gens: &[Gen],
+        masks: &[Rc<Instance>],
+        scope: &ScopeRef,
+        span: Span,
+    ) -> Res<Vec<Value>> {
         let first = &gens[0];
         let mut out = vec![];
         for i in 0..masks.len() {
@@ -209,7 +237,8 @@ impl Elab<'_> {
         let value = self.eval(body, &inner)?;
         match value {
             Value::Tensor(t) if self.outer(&t) == Outer::Segments(set) => {
-                let origin = Origin { body: body.clone(), part: part.clone(), masks: masks.to_vec(), scope: scope.clone() };
+                let origin =
+                    Origin { body: body.clone(), part: part.clone(), masks: masks.to_vec(), scope: scope.clone() };
                 Ok(Some(Value::Packed(set, t, Rc::new(origin))))
             }
             Value::Num(_) | Value::Tensor(_) => Ok(Some(Value::List(Rc::new(vec![value; masks.len()])))),
@@ -220,7 +249,9 @@ impl Elab<'_> {
     /// A value of a single mask, once for each clip: then it can meet values of other masks.
     fn of_clips(&mut self, value: Value, set: SetId, span: Span) -> Value {
         match &value {
-            Value::Tensor(t) if self.outer(t) == Outer::Segments(set) && t.axes.iter().all(|a| self.size(*a).is_some()) => {
+            Value::Tensor(t)
+                if self.outer(t) == Outer::Segments(set) && t.axes.iter().all(|a| self.size(*a).is_some()) =>
+            {
                 let axes = self.node(t.node).axes.clone();
                 let node = self.emit(NodeOp::OverMasks { mean: true }, &[t.node], Outer::Clips, axes, span);
                 Value::Tensor(Tensor { node, of: None, ..t.clone() })
@@ -232,7 +263,12 @@ impl Elab<'_> {
     /// `xs[i]` of a list with one value for each mask.
     pub(super) fn packed_item(&mut self, packed: &Value, items: &[Arg], scope: &ScopeRef, span: Span) -> Res<Value> {
         let (Value::Packed(set, t, origin), [Arg { name: None, value: index, .. }]) = (packed, items) else {
-            let d = Diagnostic::error("V0104", "this is a list with one value for each mask", span, "a list takes one position");
+            let d = Diagnostic::error(
+                "V0104",
+                "this is a list with one value for each mask",
+                span,
+                "a list takes one position",
+            );
             return Err(self.fail(d.help("average it with `mean(...)`, or take one item with `x[0]`")));
         };
         match self.eval(index, scope)? {
@@ -248,14 +284,20 @@ impl Elab<'_> {
             }
             Value::Tensor(i) if self.node(i.node).op == NodeOp::Strategy(*set) => Ok(Value::Tensor(t.clone())),
             Value::Tensor(_) => Err(Stop::NeedsNumber(index.span)),
-            v => self.error("V0104", format!("a position in a list is a whole number, found {}", v.kind()), index.span, "not a position"),
+            v => self.error(
+                "V0104",
+                format!("a position in a list is a whole number, found {}", v.kind()),
+                index.span,
+                "not a position",
+            ),
         }
     }
 
     /// The items of a list with one value for each mask: each is computed over the segments of its own mask.
     pub(super) fn unpack(&mut self, origin: &Rc<Origin>, span: Span) -> Res<Vec<Value>> {
         let taps = self.taps.len();
-        let items = self.each_mask_singly(&origin.body, std::slice::from_ref(&origin.part), &origin.masks, &origin.scope, span);
+        let items =
+            self.each_mask_singly(&origin.body, std::slice::from_ref(&origin.part), &origin.masks, &origin.scope, span);
         self.taps.truncate(taps);
         items
     }

@@ -97,7 +97,8 @@ impl Elab<'_> {
         }
         if is_tensor(a) || is_tensor(b) {
             for v in [a, b] {
-                if !is_tensor(v) && !matches!(v, Value::Num(_) | Value::Bool(_) | Value::Schedule(_) | Value::Arrow(_)) {
+                if !is_tensor(v) && !matches!(v, Value::Num(_) | Value::Bool(_) | Value::Schedule(_) | Value::Arrow(_))
+                {
                     let text = format!("`{sign}` cannot combine {} and {}", a.kind(), b.kind());
                     return self.error("V0104", text, span, "not a tensor or a number");
                 }
@@ -116,7 +117,9 @@ impl Elab<'_> {
         }
         match (op, a, b) {
             (Op::Eq, _, _) | (Op::Ne, _, _) => self.equal(a, b, span).map(|same| Value::Bool(same == (op == Op::Eq))),
-            (Op::And | Op::Or, Value::Bool(_), other) | (Op::And | Op::Or, other, _) => self.not_truth(sign, other, span),
+            (Op::And | Op::Or, Value::Bool(_), other) | (Op::And | Op::Or, other, _) => {
+                self.not_truth(sign, other, span)
+            }
             _ => {
                 let text = format!("`{sign}` cannot combine {} and {}", a.kind(), b.kind());
                 self.error("V0104", text, span, "cannot be computed")
@@ -176,7 +179,13 @@ impl Elab<'_> {
             UnaryOp::Floor => keep(whole(x.floor())),
             UnaryOp::Ceil => keep(whole(x.ceil())),
             UnaryOp::Round => keep(whole(x.round_ties_even())),
-            UnaryOp::Sign => Num::whole(if x > 0.0 { 1 } else if x < 0.0 { -1 } else { 0 }),
+            UnaryOp::Sign => Num::whole(if x > 0.0 {
+                1
+            } else if x < 0.0 {
+                -1
+            } else {
+                0
+            }),
             UnaryOp::Exp => bare(libm::exp(x)),
             UnaryOp::Log => bare(libm::log(x)),
             UnaryOp::Sqrt => bare(x.sqrt()),
@@ -194,7 +203,8 @@ impl Elab<'_> {
             if x.unit.is_some() && y.unit.is_some() && x.unit != y.unit {
                 return self.error("V0301", format!("`{name}` of two different units"), span, "these do not compare");
             }
-            let first = if op == BinaryOp::Min { x.value.real() <= y.value.real() } else { x.value.real() >= y.value.real() };
+            let first =
+                if op == BinaryOp::Min { x.value.real() <= y.value.real() } else { x.value.real() >= y.value.real() };
             return Ok(Value::Num(if first { x.plain() } else { y.plain() }));
         }
         if !is_tensor(a)

@@ -38,7 +38,14 @@ impl Elab<'_> {
     }
 
     /// Adds a node.
-    pub(super) fn emit(&mut self, op: NodeOp, inputs: &[NodeId], outer: Outer, axes: Vec<AxisId>, span: Span) -> NodeId {
+    pub(super) fn emit(
+        &mut self,
+        op: NodeOp,
+        inputs: &[NodeId],
+        outer: Outer,
+        axes: Vec<AxisId>,
+        span: Span,
+    ) -> NodeId {
         let dtype = self.dtype(&op, inputs);
         let whole = self.is_whole(&op, inputs, dtype);
         self.nodes.push(Node { op, inputs: inputs.to_vec(), outer, axes, dtype, span, place: self.place.clone() });
@@ -158,7 +165,12 @@ impl Elab<'_> {
                 Ok(Tensor { node, axes, loops: vec![], of: None })
             }
             Value::List(_) | Value::Packed(..) => {
-                let d = Diagnostic::error("V0104", format!("expected a tensor, found {}", value.kind()), span, "this is a list");
+                let d = Diagnostic::error(
+                    "V0104",
+                    format!("expected a tensor, found {}", value.kind()),
+                    span,
+                    "this is a list",
+                );
                 Err(self.fail(d.help("average it with `mean(...)`, or take one item with `x[0]`")))
             }
             other => self.error("V0104", format!("expected a tensor, found {}", other.kind()), span, "not a tensor"),

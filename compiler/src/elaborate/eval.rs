@@ -104,7 +104,8 @@ impl Elab<'_> {
     fn unknown_name(&self, name: &str, scope: &ScopeRef, span: Span) -> Stop {
         let d = Diagnostic::error("V0102", format!("`{name}` is not defined here"), span, "unknown name");
         if let Some(module) = self.std_module_of(name) {
-            let help = format!("the standard library has it; add this line at the top: from std.{module} import {name}");
+            let help =
+                format!("the standard library has it; add this line at the top: from std.{module} import {name}");
             return self.fail(d.help(help));
         }
         let all = self.names_in_scope(scope);
@@ -122,7 +123,12 @@ impl Elab<'_> {
         match self.eval(x, scope)? {
             Value::Bool(b) => Ok(Value::Bool(!b)),
             v if is_tensor(&v) => self.unary(UnaryOp::Not, "not", &v, span),
-            v => self.error("V0104", format!("`not` needs true or false, found {}", v.kind()), x.span, "not a truth value"),
+            v => self.error(
+                "V0104",
+                format!("`not` needs true or false, found {}", v.kind()),
+                x.span,
+                "not a truth value",
+            ),
         }
     }
 
@@ -137,7 +143,12 @@ impl Elab<'_> {
                 let (x, y) = (self.tensor(&x, a.span)?, self.tensor(&y, b.span)?);
                 Ok(Value::Tensor(self.elementwise(NodeOp::Select, &[c, x, y], "if", span)?))
             }
-            v => self.error("V0104", format!("`if` needs true or false, found {}", v.kind()), c.span, "not a truth value"),
+            v => self.error(
+                "V0104",
+                format!("`if` needs true or false, found {}", v.kind()),
+                c.span,
+                "not a truth value",
+            ),
         }
     }
 

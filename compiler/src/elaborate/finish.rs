@@ -36,7 +36,10 @@ impl Elab<'_> {
             (None, []) => Err(vec![Diagnostic::error("V0102", "this file defines no model", start, "no `model` here")]),
             (None, _) => {
                 let d = Diagnostic::error("V0102", "this file defines several models", start, "which one?");
-                Err(vec![d.help(format!("add its name after the file, as in `FILE:{}`", all[all.len() - 1])).note(format!("it defines {}", all.join(", ")))])
+                Err(vec![
+                    d.help(format!("add its name after the file, as in `FILE:{}`", all[all.len() - 1]))
+                        .note(format!("it defines {}", all.join(", "))),
+                ])
             }
         }
     }
@@ -51,7 +54,10 @@ impl Elab<'_> {
                 let file = self.modules[module].file;
                 let text = format!("`{}` defines no model called `{name}`", self.sources.get(file).path);
                 let d = Diagnostic::error("V0102", text, Span { file, start: 0, end: 0 }, "not in this file");
-                Err(vec![d.maybe_help(near.map(|n| format!("did you mean `{n}`?"))).note(format!("it defines {}", all.join(", ")))])
+                Err(vec![
+                    d.maybe_help(near.map(|n| format!("did you mean `{n}`?")))
+                        .note(format!("it defines {}", all.join(", "))),
+                ])
             }
         }
     }
@@ -101,7 +107,9 @@ impl Elab<'_> {
         let backbone = if errors.is_empty() { collect(&mut errors, self.backbone(&body)) } else { None };
         let train = collect(&mut errors, self.train(model, &body, !self.masks.is_empty()));
         let weights = if errors.is_empty() { collect(&mut errors, self.used_weights(model, &body)) } else { None };
-        let (Some(loss), Some(metrics), Some(backbone), Some(train), Some(weights)) = (loss, metrics, backbone, train, weights) else {
+        let (Some(loss), Some(metrics), Some(backbone), Some(train), Some(weights)) =
+            (loss, metrics, backbone, train, weights)
+        else {
             let mut seen: Vec<Diagnostic> = vec![];
             for e in errors {
                 if !seen.iter().any(|s| s.message == e.message && s.labels == e.labels) {
@@ -118,7 +126,12 @@ impl Elab<'_> {
 
     fn loss(&mut self, model: &Rc<Instance>, body: &ScopeRef) -> Res<NodeId> {
         let Some(thunk) = body.get("loss") else {
-            let d = Diagnostic::error("V0206", format!("model `{}` has no `loss`", model.name()), model.maker.span, "nothing to minimise");
+            let d = Diagnostic::error(
+                "V0206",
+                format!("model `{}` has no `loss`", model.name()),
+                model.maker.span,
+                "nothing to minimise",
+            );
             return Err(self.fail(d.help("add `loss = ...`, one number")));
         };
         let span = self.span_of(model, "loss");
@@ -129,10 +142,13 @@ impl Elab<'_> {
     /// Where a field of a model is written, in the last `with` that sets it or in the file.
     fn span_of(&self, model: &Rc<Instance>, field: &str) -> Span {
         let super::value::What::Def(closure) = &model.maker.what else { return model.maker.span };
-        let changed = closure.changes.iter().rev().find(|c| c.path.len() == 1 && &*c.path[0].text == field).map(|c| c.span);
+        let changed =
+            closure.changes.iter().rev().find(|c| c.path.len() == 1 && &*c.path[0].text == field).map(|c| c.span);
         let DefValue::Body(body) = &closure.def.value else { return model.maker.span };
         let written = body.stmts.iter().find_map(|s| match &s.kind {
-            StmtKind::Bind { targets, value, .. } if targets.iter().any(|t| &*t.parts[0].text == field) => Some(value.span),
+            StmtKind::Bind { targets, value, .. } if targets.iter().any(|t| &*t.parts[0].text == field) => {
+                Some(value.span)
+            }
             _ => None,
         });
         changed.or(written).unwrap_or(model.maker.span)
@@ -188,18 +204,32 @@ impl Elab<'_> {
         let mut source = None;
         for name in body.names() {
             let Some(thunk) = body.get(&name) else { continue };
-            let Some(Value::Source(s)) = thunk.peek().or_else(|| if self.is_source_field(body, &name) { thunk.force(self).ok() } else { None }) else { continue };
+            let Some(Value::Source(s)) =
+                thunk.peek().or_else(|| if self.is_source_field(body, &name) { thunk.force(self).ok() } else { None })
+            else {
+                continue;
+            };
             if &*s.name() == "label" {
                 continue;
             }
             if source.is_some() {
-                let d = Diagnostic::error("V0104", "`backbone` needs a model with one video or image source", span, "this model has several");
+                let d = Diagnostic::error(
+                    "V0104",
+                    "`backbone` needs a model with one video or image source",
+                    span,
+                    "this model has several",
+                );
                 return Err(self.fail(d));
             }
             source = Some(s);
         }
         let Some(source) = source else {
-            return self.error("V0104", "`backbone` needs a model with one video or image source", span, "this model has none");
+            return self.error(
+                "V0104",
+                "`backbone` needs a model with one video or image source",
+                span,
+                "this model has none",
+            );
         };
         let taps = self.taps.len();
         let input = super::forward::Input { name: None, value: Value::Source(source), span };
@@ -266,8 +296,15 @@ impl Elab<'_> {
         for id in &out {
             let weight = &self.stored[id.0 as usize].weight;
             if let Some(first) = keys.insert(weight.key.clone(), weight.span) {
-                let d = Diagnostic::error("V0110", format!("two weights would be stored as `{}`", weight.key), weight.span, "second one");
-                return Err(self.fail(d.label(first, "first one").help("give one of them another key: `name \"key\" = ...`")));
+                let d = Diagnostic::error(
+                    "V0110",
+                    format!("two weights would be stored as `{}`", weight.key),
+                    weight.span,
+                    "second one",
+                );
+                return Err(
+                    self.fail(d.label(first, "first one").help("give one of them another key: `name \"key\" = ...`"))
+                );
             }
         }
         Ok(out)
@@ -333,9 +370,14 @@ impl Elab<'_> {
     }
 
     /// What each weight is to training.
-    fn classified(&mut self, ids: Vec<WeightId>, model: &Rc<Instance>) -> Res<(Vec<WeightId>, Vec<String>, Vec<Average>)> {
+    fn classified(
+        &mut self,
+        ids: Vec<WeightId>,
+        model: &Rc<Instance>,
+    ) -> Res<(Vec<WeightId>, Vec<String>, Vec<Average>)> {
         let number = model.home.borrow().as_ref().map_or(0, |h| h.model);
-        let by_key: HashMap<String, WeightId> = ids.iter().map(|i| (self.stored[i.0 as usize].weight.key.clone(), *i)).collect();
+        let by_key: HashMap<String, WeightId> =
+            ids.iter().map(|i| (self.stored[i.0 as usize].weight.key.clone(), *i)).collect();
         let mut networks: Vec<String> = vec![];
         let mut averages: Vec<Average> = vec![];
         let mut order: Vec<usize> = vec![];
@@ -358,13 +400,19 @@ impl Elab<'_> {
                         let follower = &self.followers[i];
                         let key = &stored.weight.key;
                         let copies = follower.copies.iter().filter_map(|c| c.home.borrow().clone());
-                        let own = copies.filter(|h| h.model == number).find_map(|h| key.strip_prefix(&*h.key).map(str::to_string));
+                        let own = copies
+                            .filter(|h| h.model == number)
+                            .find_map(|h| key.strip_prefix(&*h.key).map(str::to_string));
                         let source = follower.source.home.borrow().clone();
-                        let follows = own.zip(source).and_then(|(rest, s)| by_key.get(&format!("{}{rest}", s.key)).copied());
+                        let follows =
+                            own.zip(source).and_then(|(rest, s)| by_key.get(&format!("{}{rest}", s.key)).copied());
                         let fits = follows.filter(|f| self.stored[f.0 as usize].weight.stored == stored.weight.stored);
                         let Some(follows) = fits else {
-                            let text = format!("`{key}` is a moving average, but there is no weight of that shape for it to follow");
-                            let d = Diagnostic::error("V0104", text, follower.source.maker.span, "this block is followed");
+                            let text = format!(
+                                "`{key}` is a moving average, but there is no weight of that shape for it to follow"
+                            );
+                            let d =
+                                Diagnostic::error("V0104", text, follower.source.maker.span, "this block is followed");
                             return Err(self.fail(d.help("`ema` follows a block that is a field of the same model")));
                         };
                         let index = order.iter().position(|o| *o == i).unwrap_or_else(|| {
@@ -413,7 +461,12 @@ fn report(stop: Stop) -> Vec<Diagnostic> {
             vec![d]
         }
         Stop::NeedsNumber(span) => {
-            vec![Diagnostic::error("V0104", "a position in this list must be a whole number", span, "known only at run time")]
+            vec![Diagnostic::error(
+                "V0104",
+                "a position in this list must be a whole number",
+                span,
+                "known only at run time",
+            )]
         }
     }
 }

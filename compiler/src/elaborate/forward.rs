@@ -33,7 +33,14 @@ struct Binding {
 
 impl Elab<'_> {
     /// Calls a block, or a list of blocks one after another.
-    pub(super) fn call_block(&mut self, callee: &Value, inputs: Vec<Input>, renames: &Renames, caller: &ScopeRef, span: Span) -> Res<Value> {
+    pub(super) fn call_block(
+        &mut self,
+        callee: &Value,
+        inputs: Vec<Input>,
+        renames: &Renames,
+        caller: &ScopeRef,
+        span: Span,
+    ) -> Res<Value> {
         match callee {
             Value::Instance(i) => self.forward(i, &inputs, renames, caller, span),
             Value::List(blocks) => {
@@ -43,18 +50,32 @@ impl Elab<'_> {
                 }
                 for block in blocks.iter() {
                     let Value::Instance(i) = block else {
-                        return self.error("V0111", format!("{} in this list cannot be called", block.kind()), span, "not a block");
+                        return self.error(
+                            "V0111",
+                            format!("{} in this list cannot be called", block.kind()),
+                            span,
+                            "not a block",
+                        );
                     };
                     inputs[0].value = self.forward(i, &inputs, renames, caller, span)?;
                 }
                 Ok(inputs.swap_remove(0).value)
             }
-            other => self.error("V0111", format!("{} cannot be called", other.kind()), span, "not a function or a block"),
+            other => {
+                self.error("V0111", format!("{} cannot be called", other.kind()), span, "not a function or a block")
+            }
         }
     }
 
     /// Calls one block.
-    pub(super) fn forward(&mut self, block: &Rc<Instance>, inputs: &[Input], renames: &Renames, caller: &ScopeRef, span: Span) -> Res<Value> {
+    pub(super) fn forward(
+        &mut self,
+        block: &Rc<Instance>,
+        inputs: &[Input],
+        renames: &Renames,
+        caller: &ScopeRef,
+        span: Span,
+    ) -> Res<Value> {
         let name = block.name();
         let What::Def(closure) = &block.maker.what else {
             return self.error("V0111", format!("`{name}` cannot be called"), span, "not a block");
@@ -124,7 +145,12 @@ impl Elab<'_> {
                     Some(i) => i,
                     None => {
                         let near = super::suggest::nearest(n, formals.iter().map(|f| &*f.names[0].text));
-                        let d = Diagnostic::error("V0101", format!("`{name}` has no input called `{n}`"), input.span, "not an input");
+                        let d = Diagnostic::error(
+                            "V0101",
+                            format!("`{name}` has no input called `{n}`"),
+                            input.span,
+                            "not an input",
+                        );
                         let d = d.maybe_help(near.map(|n| format!("did you mean `{n}`?")));
                         return Err(self.fail(d.note(super::settings::takes(&name, formals))));
                     }
@@ -144,7 +170,12 @@ impl Elab<'_> {
             let text = &formal.names[0].text;
             let Some(input) = input else {
                 let Some(default) = &formal.default else {
-                    let d = Diagnostic::error("V0108", format!("`{name}` needs an input `{text}`"), span, format!("`{text}` is missing"));
+                    let d = Diagnostic::error(
+                        "V0108",
+                        format!("`{name}` needs an input `{text}`"),
+                        span,
+                        format!("`{text}` is missing"),
+                    );
                     return Err(self.fail(d.note(super::settings::takes(&name, formals))));
                 };
                 let outer = scope.parent.clone().unwrap_or_else(|| scope.clone());
@@ -180,8 +211,14 @@ impl Elab<'_> {
                     Value::Tensor(self.bind_axes(block, &t, shape, renames, caller, scope, input.span, &mut binding)?)
                 }
                 (v, Some(FormalKind::Shape(..))) if !matches!(v, Value::None | Value::All) => {
-                    let d = Diagnostic::error("V0108", format!("`{name}` needs a tensor for `{text}`, found {}", v.kind()), input.span, "not a tensor");
-                    let averaged = matches!(v, Value::Packed(..) | Value::List(_)).then(|| "average it with `mean(...)`, or take one item with `x[0]`".to_string());
+                    let d = Diagnostic::error(
+                        "V0108",
+                        format!("`{name}` needs a tensor for `{text}`, found {}", v.kind()),
+                        input.span,
+                        "not a tensor",
+                    );
+                    let averaged = matches!(v, Value::Packed(..) | Value::List(_))
+                        .then(|| "average it with `mean(...)`, or take one item with `x[0]`".to_string());
                     return Err(self.fail(d.maybe_help(averaged)));
                 }
                 (v, _) => v.clone(),
@@ -304,7 +341,9 @@ impl Elab<'_> {
             }
         }
         while let Some((label, formal)) = free.pop() {
-            let Some(axis) = rest.last().copied() else { return Err(self.lacks_named(block, &t, &label, formal, span)) };
+            let Some(axis) = rest.last().copied() else {
+                return Err(self.lacks_named(block, &t, &label, formal, span));
+            };
             match formal {
                 Some(f) if !self.same_size(axis, f) => return Err(self.lacks_named(block, &t, &label, formal, span)),
                 None if rest.len() > 1 && self.size(axis).is_some() => {
@@ -325,7 +364,12 @@ impl Elab<'_> {
                 None => scope.set_label(&label, actual),
                 Some(formal) => {
                     if !self.same_size(actual, formal) {
-                        let text = format!("axis `{label}` has size {}, but `{}` was made for {}", self.show_size(actual), block.name(), self.show_size(formal));
+                        let text = format!(
+                            "axis `{label}` has size {}, but `{}` was made for {}",
+                            self.show_size(actual),
+                            block.name(),
+                            self.show_size(formal)
+                        );
                         return self.error("V0203", text, span, format!("this is {}", self.show(&t)));
                     }
                     if actual != formal {
@@ -345,7 +389,14 @@ impl Elab<'_> {
         self.lacks_named(block, t, &name, Some(axis), span)
     }
 
-    fn lacks_named(&self, block: &Rc<Instance>, t: &Tensor, label: &str, formal: Option<AxisId>, span: Span) -> super::Stop {
+    fn lacks_named(
+        &self,
+        block: &Rc<Instance>,
+        t: &Tensor,
+        label: &str,
+        formal: Option<AxisId>,
+        span: Span,
+    ) -> super::Stop {
         let shown = match formal {
             Some(a) => format!("`{}` ({})", self.axis(a).name, self.show_size(a)),
             None => format!("`{label}`"),

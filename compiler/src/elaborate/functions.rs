@@ -15,15 +15,25 @@ use crate::syntax::ast::{Arg, Expr, Op};
 
 impl Elab<'_> {
     /// `name[axes](args)` for a built-in name.
-    pub(super) fn call_builtin(&mut self, name: &'static str, axes: Option<&[Rc<Expr>]>, args: &[Arg], scope: &ScopeRef, span: Span) -> Res<Value> {
+    pub(super) fn call_builtin(
+        &mut self,
+        name: &'static str,
+        axes: Option<&[Rc<Expr>]>,
+        args: &[Arg],
+        scope: &ScopeRef,
+        span: Span,
+    ) -> Res<Value> {
         if let Some(record) = super::builtins::record(name) {
-            let maker = Maker { what: What::Builtin(record), args: args.into(), scope: scope.clone(), span, changes: vec![] };
+            let maker =
+                Maker { what: What::Builtin(record), args: args.into(), scope: scope.clone(), span, changes: vec![] };
             let instance = self.instantiate(maker, None)?;
             return Ok(if record.source { Value::Source(instance) } else { Value::Instance(instance) });
         }
         if let Some(named) = args.iter().find_map(|a| a.name.as_ref()) {
-            let d = Diagnostic::error("V0108", format!("`{name}` takes no settings by name"), named.span, "not a setting");
-            let habit = matches!(&*named.text, "dim" | "axis" | "dims" | "keepdim").then(|| format!("axes go in brackets: `{name}[tokens](x)`"));
+            let d =
+                Diagnostic::error("V0108", format!("`{name}` takes no settings by name"), named.span, "not a setting");
+            let habit = matches!(&*named.text, "dim" | "axis" | "dims" | "keepdim")
+                .then(|| format!("axes go in brackets: `{name}[tokens](x)`"));
             return Err(self.fail(d.maybe_help(habit)));
         }
         let values: Vec<Value> = args.iter().map(|a| self.eval(&a.value, scope)).collect::<Res<_>>()?;
@@ -51,16 +61,22 @@ impl Elab<'_> {
             ("stack", _, Some([item])) => self.stack(&values, item, scope, span),
             ("one_hot", [v], Some([item])) => self.one_hot(v, item, scope, span),
             ("spread", [v], Some(items)) => self.spread(v, items, scope, span),
-            ("unstack" | "stack" | "one_hot" | "spread", _, None) => self.needs_axes(name, &format!("{name}[axis](x)"), span),
+            ("unstack" | "stack" | "one_hot" | "spread", _, None) => {
+                self.needs_axes(name, &format!("{name}[axis](x)"), span)
+            }
             ("coords", [v], None) => self.coords(v, at(0)),
             ("len", [v], None) => self.length(v, at(0)),
             ("normal", [v], None) => self.distribution(Dist::Normal, name, v, at(0)),
             ("trunc_normal", [v], None) => self.distribution(Dist::TruncNormal, name, v, at(0)),
             ("bernoulli", [v], None) => self.distribution(Dist::Bernoulli, name, v, at(0)),
             ("ema", [v, m], None) => self.ema(v, m, at(0), at(1)),
-            ("ema", [_], None) => self.error("V0108", "`ema` needs a momentum", span, "write `ema(block, 0.998 -> 1.0)`"),
+            ("ema", [_], None) => {
+                self.error("V0108", "`ema` needs a momentum", span, "write `ema(block, 0.998 -> 1.0)`")
+            }
             ("frozen", [v], None) => match v {
-                Value::Instance(i) if i.kind() == Some(crate::syntax::ast::Kind::Block) => Ok(Value::Instance(self.copy(i, Some(Role::Frozen)))),
+                Value::Instance(i) if i.kind() == Some(crate::syntax::ast::Kind::Block) => {
+                    Ok(Value::Instance(self.copy(i, Some(Role::Frozen))))
+                }
                 Value::List(items) if items.iter().all(|v| matches!(v, Value::Instance(_))) => {
                     let copies = items.iter().map(|v| match v {
                         Value::Instance(i) => Value::Instance(self.copy(i, Some(Role::Frozen))),
@@ -71,7 +87,11 @@ impl Elab<'_> {
                 v => self.error("V0104", format!("`frozen` wraps a block, found {}", v.kind()), at(0), "not a block"),
             },
             _ => {
-                let text = format!("`{name}` cannot be called with {} inputs{}", values.len(), if axes.is_some() { " and these axes" } else { "" });
+                let text = format!(
+                    "`{name}` cannot be called with {} inputs{}",
+                    values.len(),
+                    if axes.is_some() { " and these axes" } else { "" }
+                );
                 self.error("V0108", text, span, "wrong inputs")
             }
         }
@@ -83,7 +103,15 @@ impl Elab<'_> {
     }
 
     /// Reductions over named axes, or over everything.
-    fn reduction(&mut self, name: &'static str, v: &Value, axes: Option<&[Rc<Expr>]>, scope: &ScopeRef, at: Span, span: Span) -> Res<Value> {
+    fn reduction(
+        &mut self,
+        name: &'static str,
+        v: &Value,
+        axes: Option<&[Rc<Expr>]>,
+        scope: &ScopeRef,
+        at: Span,
+        span: Span,
+    ) -> Res<Value> {
         if axes.is_none() {
             match v {
                 Value::List(items) => return self.reduce_list(name, items, at, span),
@@ -95,7 +123,12 @@ impl Elab<'_> {
         }
         if let (Value::List(_) | Value::Packed(..), Some(items)) = (v, axes) {
             let item = items.first().map_or(span, |i| i.span);
-            let d = Diagnostic::error("V0204", format!("`{name}[...]` needs a tensor, found {}", v.kind()), item, "a list has no axes");
+            let d = Diagnostic::error(
+                "V0204",
+                format!("`{name}[...]` needs a tensor, found {}", v.kind()),
+                item,
+                "a list has no axes",
+            );
             return Err(self.fail(d.help(format!("write `{name}(...)` to combine the items"))));
         }
         let t = self.tensor(v, at)?;
@@ -108,7 +141,12 @@ impl Elab<'_> {
         }
         if name == "argmax" {
             let [axis] = over[..] else {
-                return self.error("V0204", "`argmax` works along one axis", span, format!("this has {}", self.show(&t)));
+                return self.error(
+                    "V0204",
+                    "`argmax` works along one axis",
+                    span,
+                    format!("this has {}", self.show(&t)),
+                );
             };
             let keep = |axes: &[AxisId]| -> Vec<AxisId> { axes.iter().copied().filter(|a| *a != axis).collect() };
             let node_axes = keep(&self.node(t.node).axes);
@@ -165,7 +203,10 @@ impl Elab<'_> {
             }
         };
         if let Some(counted) = t.axes.iter().find(|a| self.size(**a).is_none()) {
-            let text = format!("`{name}` of these values needs the same number of `{}` for every mask", self.axis(*counted).name);
+            let text = format!(
+                "`{name}` of these values needs the same number of `{}` for every mask",
+                self.axis(*counted).name
+            );
             let d = Diagnostic::error("V0205", text, span, self.show(t));
             return Err(self.fail(d.help(format!("reduce that axis first: `mean[{}](...)`", self.axis(*counted).name))));
         }
@@ -236,7 +277,8 @@ impl Elab<'_> {
             }
         };
         if self.size(axis) != Some(tensors.len()) {
-            let text = format!("axis `{name}` has size {}, but {} values are stacked", self.show_size(axis), tensors.len());
+            let text =
+                format!("axis `{name}` has size {}, but {} values are stacked", self.show_size(axis), tensors.len());
             return self.error("V0208", text, span, "as many values as positions are needed");
         }
         let (mut outer, mut loops) = (Outer::One, vec![]);
@@ -266,7 +308,9 @@ impl Elab<'_> {
         let name = self.axis_name(item)?;
         let axis = match self.axes_named(&name, scope)?.as_deref() {
             Some([axis]) => *axis,
-            _ => return self.error("V0204", format!("there is no axis called `{name}` here"), item.span, "not an axis"),
+            _ => {
+                return self.error("V0204", format!("there is no axis called `{name}` here"), item.span, "not an axis");
+            }
         };
         let mut axes = t.axes.clone();
         axes.push(axis);
@@ -283,7 +327,14 @@ impl Elab<'_> {
             let name = self.axis_name(item)?;
             match self.axes_named(&name, scope)? {
                 Some(found) => axes.extend(found.into_iter().filter(|a| !t.axes.contains(a))),
-                None => return self.error("V0204", format!("there is no axis called `{name}` here"), item.span, "not an axis"),
+                None => {
+                    return self.error(
+                        "V0204",
+                        format!("there is no axis called `{name}` here"),
+                        item.span,
+                        "not an axis",
+                    );
+                }
             }
         }
         axes.extend(&t.axes);
@@ -292,7 +343,12 @@ impl Elab<'_> {
 
     fn coords(&mut self, v: &Value, span: Span) -> Res<Value> {
         let Value::Num(Num { axis: Some(axis), .. }) = v else {
-            return self.error("V0104", format!("`coords` needs a product axis, found {}", v.kind()), span, "not an axis");
+            return self.error(
+                "V0104",
+                format!("`coords` needs a product axis, found {}", v.kind()),
+                span,
+                "not an axis",
+            );
         };
         let count = self.axis(*axis).factors.len();
         if count == 0 {
@@ -335,7 +391,9 @@ impl Elab<'_> {
                 }
             }
             Value::Num(n @ Num { axis: Some(_), .. }) => Ok(Value::Num(n.plain())),
-            v => self.error("V0104", format!("`len` needs a list or an axis, found {}", v.kind()), span, "has no length"),
+            v => {
+                self.error("V0104", format!("`len` needs a list or an axis, found {}", v.kind()), span, "has no length")
+            }
         }
     }
 
@@ -344,7 +402,9 @@ impl Elab<'_> {
             Value::Num(Num { value, .. }) if value.real() < 0.0 => {
                 self.error("V0104", format!("`{name}` needs a number that is not negative"), span, "negative")
             }
-            Value::Num(Num { value: Number::Whole(_) | Number::Real(_), .. }) | Value::Tensor(_) => Ok(Value::Dist(dist, Rc::new(vec![v.clone()]))),
+            Value::Num(Num { value: Number::Whole(_) | Number::Real(_), .. }) | Value::Tensor(_) => {
+                Ok(Value::Dist(dist, Rc::new(vec![v.clone()])))
+            }
             v => self.error("V0104", format!("`{name}` needs a number, found {}", v.kind()), span, "not a number"),
         }
     }

@@ -65,7 +65,8 @@ impl Elab<'_> {
         for def in &ast.defs {
             let name = &def.name;
             if names.iter().any(|(n, _)| *n == name.text) {
-                let d = Diagnostic::error("V0110", format!("`{}` is defined twice", name.text), name.span, "second time");
+                let d =
+                    Diagnostic::error("V0110", format!("`{}` is defined twice", name.text), name.span, "second time");
                 errors.push(d.help("rename one of them, or import it as another name: `import a as b`"));
             }
             if def.kind == Kind::Model {
@@ -117,13 +118,17 @@ impl Elab<'_> {
                 let text = format!("the standard library has no module `{name}`");
                 let all: Vec<String> = STD.iter().map(|(n, _)| format!("std.{n}")).collect();
                 let d = Diagnostic::error("V0109", text, module.span, "not found");
-                vec![d.maybe_help(near.map(|n| format!("did you mean `std.{n}`?"))).note(format!("it has {}", all.join(", ")))]
+                vec![
+                    d.maybe_help(near.map(|n| format!("did you mean `std.{n}`?")))
+                        .note(format!("it has {}", all.join(", "))),
+                ]
             });
         }
         if !module.text.starts_with('.') {
             let text = format!("`{}` is neither a module of the standard library nor a relative path", module.text);
             let d = Diagnostic::error("V0109", text, module.span, "not found");
-            let help = format!("write `std.{0}` for the standard library, `./{0}` for a file beside this one", module.text);
+            let help =
+                format!("write `std.{0}` for the standard library, `./{0}` for a file beside this one", module.text);
             return Err(vec![d.help(help)]);
         }
         let path = join(&self.sources.get(importer).path, &module.text);
@@ -188,15 +193,16 @@ impl Elab<'_> {
 
     /// Where the standard library defines a name.
     pub(super) fn std_module_of(&self, name: &str) -> Option<&'static str> {
-        STD.iter().find(|(_, text)| {
-            ["fn", "block", "mask"].iter().any(|kind| {
-                text.lines().any(|line| {
-                    let rest = line.strip_prefix(kind).and_then(|l| l.strip_prefix(' '));
-                    rest.and_then(|r| r.strip_prefix(name)).is_some_and(|r| r.starts_with(['(', '[']))
+        STD.iter()
+            .find(|(_, text)| {
+                ["fn", "block", "mask"].iter().any(|kind| {
+                    text.lines().any(|line| {
+                        let rest = line.strip_prefix(kind).and_then(|l| l.strip_prefix(' '));
+                        rest.and_then(|r| r.strip_prefix(name)).is_some_and(|r| r.starts_with(['(', '[']))
+                    })
                 })
             })
-        })
-        .map(|(module, _)| *module)
+            .map(|(module, _)| *module)
     }
 
     /// A scope that is forgotten at the end.

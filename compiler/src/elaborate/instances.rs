@@ -19,7 +19,12 @@ impl Elab<'_> {
     pub(super) fn instantiate(&mut self, maker: Maker, role: Option<Role>) -> Res<Rc<Instance>> {
         self.instances += 1;
         if self.instances > MAX_INSTANCES {
-            return self.error("V0105", "this model has more than a million parts", maker.span, "the last one made here");
+            return self.error(
+                "V0105",
+                "this model has more than a million parts",
+                maker.span,
+                "the last one made here",
+            );
         }
         let mut alias = vec![];
         let header = match &maker.what {
@@ -32,14 +37,21 @@ impl Elab<'_> {
                 let name = &def.name.text;
                 let bound = self.bind(name, &def.formals, &maker.args, &maker.scope, &header, &preset, maker.span)?;
                 alias = bound.alias;
-                let given: Vec<Rc<str>> = maker.args.iter().filter_map(|a| a.name.as_ref().map(|w| w.text.clone())).collect();
+                let given: Vec<Rc<str>> =
+                    maker.args.iter().filter_map(|a| a.name.as_ref().map(|w| w.text.clone())).collect();
                 for change in &closure.changes {
                     let ChangeTo::Value(value) = &change.what else { continue };
                     if given.contains(&change.path[0].text) && change.path.len() == 1 {
                         continue;
                     }
                     let scope = self.scope(ScopeKind::Dual(change.scope.clone()), Some(&header));
-                    let change = SettingChange { path: change.path.clone(), value: value.clone(), scope, base: name.clone(), span: change.span };
+                    let change = SettingChange {
+                        path: change.path.clone(),
+                        value: value.clone(),
+                        scope,
+                        base: name.clone(),
+                        span: change.span,
+                    };
                     self.change_setting(&header, &mut alias, name, &change, true)?;
                 }
                 self.bind_factors(name, &def.formals, &header, maker.span);
@@ -74,13 +86,16 @@ impl Elab<'_> {
         let What::Def(closure) = &instance.maker.what else { return };
         for formal in &closure.def.formals {
             let [left, right] = &formal.names[..] else { continue };
-            let (Some(l), Some(r)) = (instance.header.get(&left.text), instance.header.get(&right.text)) else { continue };
+            let (Some(l), Some(r)) = (instance.header.get(&left.text), instance.header.get(&right.text)) else {
+                continue;
+            };
             let (name, weak) = (left.text.clone(), Rc::downgrade(instance));
             instance.header.set(
                 &left.text,
                 Thunk::new(move |elab| {
                     let (a, b) = (l.force(elab)?, r.force(elab)?);
-                    let (Value::Num(Num { axis: Some(x), .. }), Value::Num(Num { axis: Some(y), .. })) = (&a, &b) else {
+                    let (Value::Num(Num { axis: Some(x), .. }), Value::Num(Num { axis: Some(y), .. })) = (&a, &b)
+                    else {
                         return Ok(a);
                     };
                     if x != y {
@@ -99,7 +114,14 @@ impl Elab<'_> {
     }
 
     /// Applies one change to a header.
-    fn change_setting(&mut self, header: &ScopeRef, alias: &mut Vec<Rc<str>>, what: &str, change: &SettingChange, own: bool) -> Res<()> {
+    fn change_setting(
+        &mut self,
+        header: &ScopeRef,
+        alias: &mut Vec<Rc<str>>,
+        what: &str,
+        change: &SettingChange,
+        own: bool,
+    ) -> Res<()> {
         let head = &change.path[0];
         let Some(old) = header.get(&head.text) else {
             let known = header.names();
@@ -116,10 +138,13 @@ impl Elab<'_> {
         let path: Rc<str> = format!("{}.{}", change.base, head.text).into();
         if change.path.len() > 1 {
             let rest = SettingChange { path: change.path[1..].to_vec(), base: path, ..change.clone() };
-            header.set(&head.text, Thunk::new(move |elab| {
-                let value = old.force(elab)?;
-                elab.amend(value, &rest)
-            }));
+            header.set(
+                &head.text,
+                Thunk::new(move |elab| {
+                    let value = old.force(elab)?;
+                    elab.amend(value, &rest)
+                }),
+            );
             return Ok(());
         }
         let name = own.then(|| head.text.clone());
@@ -130,13 +155,16 @@ impl Elab<'_> {
         if is_path(&expr) {
             alias.push(head.text.clone());
         }
-        header.set(&head.text, Thunk::new(move |elab| {
-            let value = elab.eval(&expr, &scope)?;
-            // The old value is only looked at for its kind; if it cannot be computed there is nothing to keep.
-            let before = old.force(elab).ok();
-            let value = elab.keep_kind(&path, before.as_ref(), value, expr.span)?;
-            Ok(elab.as_setting(&setting, value, is_path(&expr)))
-        }));
+        header.set(
+            &head.text,
+            Thunk::new(move |elab| {
+                let value = elab.eval(&expr, &scope)?;
+                // The old value is only looked at for its kind; if it cannot be computed there is nothing to keep.
+                let before = old.force(elab).ok();
+                let value = elab.keep_kind(&path, before.as_ref(), value, expr.span)?;
+                Ok(elab.as_setting(&setting, value, is_path(&expr)))
+            }),
+        );
         Ok(())
     }
 
@@ -156,7 +184,11 @@ impl Elab<'_> {
     }
 
     /// The private copy of an axis, if a setting has one.
-    pub(super) fn private_axis(&self, instance: &Instance, setting: &str) -> Option<(crate::model::AxisId, crate::model::AxisId)> {
+    pub(super) fn private_axis(
+        &self,
+        instance: &Instance,
+        setting: &str,
+    ) -> Option<(crate::model::AxisId, crate::model::AxisId)> {
         instance.private.borrow().iter().rev().find(|(n, ..)| &**n == setting).map(|(_, copy, of)| (*copy, *of))
     }
 
@@ -202,7 +234,13 @@ impl Elab<'_> {
         result
     }
 
-    fn require(&mut self, cond: &Rc<Expr>, message: Option<&Word>, body: &ScopeRef, instance: &Rc<Instance>) -> Res<()> {
+    fn require(
+        &mut self,
+        cond: &Rc<Expr>,
+        message: Option<&Word>,
+        body: &ScopeRef,
+        instance: &Rc<Instance>,
+    ) -> Res<()> {
         let ok = match self.eval(cond, body)? {
             Value::Bool(b) => b,
             other => {
@@ -218,7 +256,11 @@ impl Elab<'_> {
             None => format!("`{}` requires something that does not hold", instance.name()),
         };
         let site = instance.maker.changes.last().map_or(instance.maker.span, |c| c.span);
-        let site = if self.in_std(site) { self.call_sites.iter().rev().find(|s| !self.in_std(**s)).copied().unwrap_or(site) } else { site };
+        let site = if self.in_std(site) {
+            self.call_sites.iter().rev().find(|s| !self.in_std(**s)).copied().unwrap_or(site)
+        } else {
+            site
+        };
         let mut d = Diagnostic::error("V0201", text, site, format!("in this call of `{}`", instance.name()));
         d = d.label(cond.span, "this does not hold");
         for name in names_in(cond) {
@@ -280,7 +322,13 @@ impl Elab<'_> {
     }
 
     /// Declares one statement in `scope`; names in it are looked up in `inner`.
-    pub(super) fn declare(&mut self, scope: &ScopeRef, stmt: &Rc<Stmt>, owner: Option<&Rc<Instance>>, inner: &ScopeRef) -> Res<()> {
+    pub(super) fn declare(
+        &mut self,
+        scope: &ScopeRef,
+        stmt: &Rc<Stmt>,
+        owner: Option<&Rc<Instance>>,
+        inner: &ScopeRef,
+    ) -> Res<()> {
         match &stmt.kind {
             StmtKind::Bind { targets, key, value, .. } => {
                 if let [target] = &targets[..] {
@@ -288,7 +336,12 @@ impl Elab<'_> {
                         self.declare_field(scope, name, key.as_ref(), value, owner, inner);
                         return Ok(());
                     }
-                    let d = Diagnostic::error("V0103", "only `with` can change a setting by its path", target.span, "a path");
+                    let d = Diagnostic::error(
+                        "V0103",
+                        "only `with` can change a setting by its path",
+                        target.span,
+                        "a path",
+                    );
                     return Err(self.fail(d.help("give the setting where the part is made")));
                 }
                 let whole = Self::later(value, inner);
@@ -296,30 +349,44 @@ impl Elab<'_> {
                 for (i, target) in targets.iter().enumerate() {
                     let Some(name) = target.parts.first() else { continue };
                     let (whole, span) = (whole.clone(), value.span);
-                    scope.set(&name.text, Thunk::new(move |elab| match whole.force(elab)? {
-                        Value::List(items) if items.len() == count => Ok(items[i].clone()),
-                        Value::List(items) => {
-                            let text = format!("{count} names are given, but this list has {} items", items.len());
-                            elab.error("V0104", text, span, "as many names as items are needed")
-                        }
-                        other => elab.error("V0104", format!("expected a list of {count} items, found {}", other.kind()), span, "not a list"),
-                    }));
+                    scope.set(
+                        &name.text,
+                        Thunk::new(move |elab| match whole.force(elab)? {
+                            Value::List(items) if items.len() == count => Ok(items[i].clone()),
+                            Value::List(items) => {
+                                let text = format!("{count} names are given, but this list has {} items", items.len());
+                                elab.error("V0104", text, span, "as many names as items are needed")
+                            }
+                            other => elab.error(
+                                "V0104",
+                                format!("expected a list of {count} items, found {}", other.kind()),
+                                span,
+                                "not a list",
+                            ),
+                        }),
+                    );
                 }
             }
             StmtKind::Learn(learn) => {
                 let name = learn.name.text.clone();
                 let (stmt, inner, owner) = (stmt.clone(), inner.clone(), owner.cloned());
-                scope.set(&name, Thunk::new(move |elab| {
-                    let StmtKind::Learn(learn) = &stmt.kind else { return Ok(Value::None) };
-                    elab.learn(learn, &inner, owner.as_ref())
-                }));
+                scope.set(
+                    &name,
+                    Thunk::new(move |elab| {
+                        let StmtKind::Learn(learn) = &stmt.kind else { return Ok(Value::None) };
+                        elab.learn(learn, &inner, owner.as_ref())
+                    }),
+                );
             }
             StmtKind::Draw { name, .. } => {
                 let (stmt, inner) = (stmt.clone(), inner.clone());
-                scope.set(&name.text.clone(), Thunk::new(move |elab| {
-                    let StmtKind::Draw { name, axes, from, per } = &stmt.kind else { return Ok(Value::None) };
-                    elab.draw(name, axes, from, per.as_ref(), &inner)
-                }));
+                scope.set(
+                    &name.text.clone(),
+                    Thunk::new(move |elab| {
+                        let StmtKind::Draw { name, axes, from, per } = &stmt.kind else { return Ok(Value::None) };
+                        elab.draw(name, axes, from, per.as_ref(), &inner)
+                    }),
+                );
             }
             StmtKind::Section(name, body) => {
                 let section = self.scope(ScopeKind::Section, Some(scope));
@@ -336,14 +403,26 @@ impl Elab<'_> {
     }
 
     /// `name = value`: a number becomes an axis, an instance finds its home.
-    fn declare_field(&mut self, scope: &ScopeRef, name: &Word, key: Option<&Word>, value: &Rc<Expr>, owner: Option<&Rc<Instance>>, inner: &ScopeRef) {
+    fn declare_field(
+        &mut self,
+        scope: &ScopeRef,
+        name: &Word,
+        key: Option<&Word>,
+        value: &Rc<Expr>,
+        owner: Option<&Rc<Instance>>,
+        inner: &ScopeRef,
+    ) {
         let own = if Rc::ptr_eq(scope, inner) { Scope::skip(scope, &name.text) } else { inner.clone() };
-        let (expr, field, stored, owner) = (value.clone(), name.text.clone(), key.map(|k| k.text.clone()), owner.cloned());
-        scope.set(&name.text, Thunk::new(move |elab| {
-            let value = elab.eval(&expr, &own)?;
-            let value = elab.bound(&field, value, expr.span)?;
-            elab.adopt(value, owner.as_ref(), &field, stored.as_deref().unwrap_or(&field))
-        }));
+        let (expr, field, stored, owner) =
+            (value.clone(), name.text.clone(), key.map(|k| k.text.clone()), owner.cloned());
+        scope.set(
+            &name.text,
+            Thunk::new(move |elab| {
+                let value = elab.eval(&expr, &own)?;
+                let value = elab.bound(&field, value, expr.span)?;
+                elab.adopt(value, owner.as_ref(), &field, stored.as_deref().unwrap_or(&field))
+            }),
+        );
         self.declare_factors(scope, &name.text, value);
     }
 
@@ -356,23 +435,26 @@ impl Elab<'_> {
                 continue;
             }
             let (scope_, field, span) = (scope.clone(), field.clone(), label.span);
-            scope.set(&label.text, Thunk::new(move |elab| {
-                let value = match scope_.get(&field) {
-                    Some(t) => t.force(elab)?,
-                    None => Value::None,
-                };
-                let axis = match value {
-                    Value::Num(Num { axis: Some(a), .. }) => elab.axis(a).factors.get(i).copied(),
-                    _ => None,
-                };
-                match axis {
-                    Some(a) => {
-                        let size = elab.size(a).unwrap_or(0) as i64;
-                        Ok(Value::Num(Num { axis: Some(a), ..Num::whole(size) }))
+            scope.set(
+                &label.text,
+                Thunk::new(move |elab| {
+                    let value = match scope_.get(&field) {
+                        Some(t) => t.force(elab)?,
+                        None => Value::None,
+                    };
+                    let axis = match value {
+                        Value::Num(Num { axis: Some(a), .. }) => elab.axis(a).factors.get(i).copied(),
+                        _ => None,
+                    };
+                    match axis {
+                        Some(a) => {
+                            let size = elab.size(a).unwrap_or(0) as i64;
+                            Ok(Value::Num(Num { axis: Some(a), ..Num::whole(size) }))
+                        }
+                        None => elab.error("V0104", format!("`{field}` is not a product of axes"), span, "not an axis"),
                     }
-                    None => elab.error("V0104", format!("`{field}` is not a product of axes"), span, "not an axis"),
-                }
-            }));
+                }),
+            );
         }
     }
 
@@ -385,9 +467,16 @@ impl Elab<'_> {
             Value::List(items) if items.iter().any(|v| matches!(v, Value::Instance(_) | Value::Source(_))) => {
                 let mut out = vec![];
                 for (n, v) in items.iter().enumerate() {
-                    let list = Home { place: join(&home.place, field), key: join(&home.key, key), root: root_of(&home, field), ..home.clone() };
+                    let list = Home {
+                        place: join(&home.place, field),
+                        key: join(&home.key, key),
+                        root: root_of(&home, field),
+                        ..home.clone()
+                    };
                     out.push(match v {
-                        Value::Instance(i) => Value::Instance(self.house(i.clone(), &list, &n.to_string(), &n.to_string())),
+                        Value::Instance(i) => {
+                            Value::Instance(self.house(i.clone(), &list, &n.to_string(), &n.to_string()))
+                        }
                         v => v.clone(),
                     });
                 }
@@ -414,13 +503,8 @@ impl Elab<'_> {
             }
             follower.copies.push(instance.clone());
         }
-        *instance.home.borrow_mut() = Some(Home {
-            model: home.model,
-            key: join(&home.key, key),
-            root: root_of(home, field),
-            place,
-            role,
-        });
+        *instance.home.borrow_mut() =
+            Some(Home { model: home.model, key: join(&home.key, key), root: root_of(home, field), place, role });
         instance
     }
 }

@@ -15,20 +15,39 @@ use crate::syntax::ast::{DefValue, Expr, FormalKind, Kind, Op, StmtKind, Word};
 
 impl Elab<'_> {
     /// `name[axes] ~ from per batch`.
-    pub(super) fn draw(&mut self, name: &Word, axes: &[Word], from: &Rc<Expr>, per: Option<&Word>, scope: &ScopeRef) -> Res<Value> {
+    pub(super) fn draw(
+        &mut self,
+        name: &Word,
+        axes: &[Word],
+        from: &Rc<Expr>,
+        per: Option<&Word>,
+        scope: &ScopeRef,
+    ) -> Res<Value> {
         let span = from.span;
         let mut over = vec![];
         for word in axes {
             match self.axes_named(&word.text, scope)? {
                 Some(found) => over.extend(found),
-                None => return self.error("V0204", format!("there is no axis called `{}` here", word.text), word.span, "not an axis"),
+                None => {
+                    return self.error(
+                        "V0204",
+                        format!("there is no axis called `{}` here", word.text),
+                        word.span,
+                        "not an axis",
+                    );
+                }
             }
         }
         let batch = match per {
             None => false,
             Some(word) if &*word.text == "batch" => true,
             Some(word) => {
-                let d = Diagnostic::error("V0403", format!("a draw is shared `per batch`, not per `{}`", word.text), word.span, "expected `batch`");
+                let d = Diagnostic::error(
+                    "V0403",
+                    format!("a draw is shared `per batch`, not per `{}`", word.text),
+                    word.span,
+                    "expected `batch`",
+                );
                 return Err(self.fail(d));
             }
         };
@@ -49,11 +68,16 @@ impl Elab<'_> {
                 if let (Value::Num(a), Value::Num(b)) = (&i.lo, &i.hi)
                     && (a.value.real() > b.value.real() || whole && !i.closed && a.value == b.value)
                 {
-                    let text = format!("there is nothing between {} and {}", super::units::show(*a), super::units::show(*b));
+                    let text =
+                        format!("there is nothing between {} and {}", super::units::show(*a), super::units::show(*b));
                     return self.error("V0403", text, span, "an empty interval");
                 }
                 if whole {
-                    let hi = if i.closed { i.hi.clone() } else { self.binary(Op::Sub, &i.hi, &Value::Num(Num::whole(1)), span)? };
+                    let hi = if i.closed {
+                        i.hi.clone()
+                    } else {
+                        self.binary(Op::Sub, &i.hi, &Value::Num(Num::whole(1)), span)?
+                    };
                     let hi = self.tensor(&hi, span)?;
                     (Dist::Whole, vec![lo, hi])
                 } else {
@@ -72,7 +96,12 @@ impl Elab<'_> {
                 return self.error("V0403", text, span, self.show(p));
             }
             if batch && self.outer(p) != Outer::One {
-                let d = Diagnostic::error("V0403", format!("`{}` is one draw for the batch, but it depends on draws for each clip", name.text), span, "differs from clip to clip");
+                let d = Diagnostic::error(
+                    "V0403",
+                    format!("`{}` is one draw for the batch, but it depends on draws for each clip", name.text),
+                    span,
+                    "differs from clip to clip",
+                );
                 return Err(self.fail(d.help("draw its bounds `per batch` too, or drop `per batch`")));
             }
         }
@@ -132,7 +161,12 @@ impl Elab<'_> {
         let body = self.open(mask, span)?;
         let grid = def.formals.iter().find(|f| matches!(f.kind, Some(FormalKind::Group(_))));
         let Some(grid) = grid else {
-            let d = Diagnostic::error("V0403", format!("`{}` does not say which tokens it masks", def.name.text), def.name.span, "no grid of tokens");
+            let d = Diagnostic::error(
+                "V0403",
+                format!("`{}` does not say which tokens it masks", def.name.text),
+                def.name.span,
+                "no grid of tokens",
+            );
             return Err(self.fail(d.help("give it an input such as `tokens: (time, rows, cols)`")));
         };
         let Some(tokens) = self.product_axis(&mask.header, &grid.names[0].text)? else {
@@ -159,15 +193,32 @@ impl Elab<'_> {
         })
     }
 
-    fn mask_side(&mut self, mask: &Rc<Instance>, name: &Word, body: &ScopeRef, side: &str, factors: &[AxisId]) -> Res<(NodeId, Vec<AxisId>)> {
+    fn mask_side(
+        &mut self,
+        mask: &Rc<Instance>,
+        name: &Word,
+        body: &ScopeRef,
+        side: &str,
+        factors: &[AxisId],
+    ) -> Res<(NodeId, Vec<AxisId>)> {
         let Some(thunk) = body.get(side) else {
-            let d = Diagnostic::error("V0403", format!("mask `{}` does not say what its `{side}` is", name.text), name.span, "needs both `context` and `target`");
-            return Err(self.fail(d.help(if side == "context" { "for example `context = not target`" } else { "define `target`, true where a token must be predicted" })));
+            let d = Diagnostic::error(
+                "V0403",
+                format!("mask `{}` does not say what its `{side}` is", name.text),
+                name.span,
+                "needs both `context` and `target`",
+            );
+            return Err(self.fail(d.help(if side == "context" {
+                "for example `context = not target`"
+            } else {
+                "define `target`, true where a token must be predicted"
+            })));
         };
         let span = mask.maker.span;
         let value = self.force_named(&thunk, side, name.span)?;
         let t = self.tensor(&value, span)?;
-        let missing: Vec<String> = factors.iter().filter(|f| !t.axes.contains(f)).map(|f| format!("`{}`", self.axis(*f).name)).collect();
+        let missing: Vec<String> =
+            factors.iter().filter(|f| !t.axes.contains(f)).map(|f| format!("`{}`", self.axis(*f).name)).collect();
         if !missing.is_empty() {
             let text = format!("`{side}` of mask `{}` says nothing for axis {}", name.text, missing.join(", "));
             let d = Diagnostic::error("V0402", text, name.span, format!("`{side}` is {}", self.show(&t)));
@@ -190,7 +241,9 @@ impl Elab<'_> {
             let StmtKind::Require(cond, _) = &stmt.kind else { continue };
             match self.eval(cond, body)? {
                 Value::Bool(true) => {}
-                Value::Bool(false) => return self.error("V0401", "this mask can never be drawn", cond.span, "this never holds"),
+                Value::Bool(false) => {
+                    return self.error("V0401", "this mask can never be drawn", cond.span, "this never holds");
+                }
                 v => {
                     let t = self.tensor(&v, cond.span)?;
                     if !t.axes.is_empty() {
@@ -259,7 +312,8 @@ impl Elab<'_> {
         let (tokens, mask) = (drawn.tokens, &self.masks[drawn.masks[0]].2);
         let mut axes = if which == Which::Context { mask.context_extra.clone() } else { mask.target_extra.clone() };
         axes.push(self.counted_axis(set, which));
-        let node = self.leaf(Leaf::Index(set, which), NodeOp::Index(set, which), Outer::Segments(set), axes.clone(), span);
+        let node =
+            self.leaf(Leaf::Index(set, which), NodeOp::Index(set, which), Outer::Segments(set), axes.clone(), span);
         Ok(Tensor { node, axes, loops: vec![], of: Some(tokens) })
     }
 

@@ -12,7 +12,12 @@ impl Elab<'_> {
     /// The optimiser of a value.
     pub(super) fn optimizer(&mut self, value: &Value, span: Span) -> Res<Optimizer> {
         let Value::Instance(o) = value else {
-            return self.error("V0104", format!("`optimizer` is `adamw(...)` or `sgd(...)`, found {}", value.kind()), span, "not an optimiser");
+            return self.error(
+                "V0104",
+                format!("`optimizer` is `adamw(...)` or `sgd(...)`, found {}", value.kind()),
+                span,
+                "not an optimiser",
+            );
         };
         match &*o.name() {
             "adamw" => Ok(Optimizer::Adamw {
@@ -26,7 +31,12 @@ impl Elab<'_> {
                 momentum: self.constant(o, "momentum")?,
                 decay: self.rate(o, "decay")?,
             }),
-            _ => self.error("V0104", "`optimizer` is `adamw(...)` or `sgd(...)`, found a block", span, "not an optimiser"),
+            _ => self.error(
+                "V0104",
+                "`optimizer` is `adamw(...)` or `sgd(...)`, found a block",
+                span,
+                "not an optimiser",
+            ),
         }
     }
 
@@ -42,7 +52,12 @@ impl Elab<'_> {
     fn constant(&mut self, o: &Rc<Instance>, name: &str) -> Res<f64> {
         match self.setting_of(o, name)? {
             Value::Num(n) => Ok(n.value.real()),
-            other => self.error("V0104", format!("`{name}` is a number, found {}", other.kind()), o.maker.span, "in this optimiser"),
+            other => self.error(
+                "V0104",
+                format!("`{name}` is a number, found {}", other.kind()),
+                o.maker.span,
+                "in this optimiser",
+            ),
         }
     }
 
@@ -51,10 +66,22 @@ impl Elab<'_> {
         match self.setting_of(o, "betas")? {
             Value::None => Ok((0.9, 0.999)),
             Value::Group(items) => match &items[..] {
-                [(None, Value::Num(a)), (None, Value::Num(b))] if pair(a, b).0 < 1.0 && pair(a, b).1 < 1.0 => Ok(pair(a, b)),
-                _ => self.error("V0104", "`betas` is a pair of numbers below 1, such as `(0.9, 0.999)`", o.maker.span, "in this optimiser"),
+                [(None, Value::Num(a)), (None, Value::Num(b))] if pair(a, b).0 < 1.0 && pair(a, b).1 < 1.0 => {
+                    Ok(pair(a, b))
+                }
+                _ => self.error(
+                    "V0104",
+                    "`betas` is a pair of numbers below 1, such as `(0.9, 0.999)`",
+                    o.maker.span,
+                    "in this optimiser",
+                ),
             },
-            other => self.error("V0104", format!("`betas` is a pair of numbers, found {}", other.kind()), o.maker.span, "in this optimiser"),
+            other => self.error(
+                "V0104",
+                format!("`betas` is a pair of numbers, found {}", other.kind()),
+                o.maker.span,
+                "in this optimiser",
+            ),
         }
     }
 }

@@ -67,7 +67,12 @@ impl Elab<'_> {
                 let d = Diagnostic::error("V0204", "positions need the name of their axis", span, "of which axis?");
                 Err(self.fail(d.help("write `x[axis = 0]`")))
             }
-            _ => self.error("V0204", "this is not something that brackets can do to a tensor", span, "not an axis operation"),
+            _ => self.error(
+                "V0204",
+                "this is not something that brackets can do to a tensor",
+                span,
+                "not an axis operation",
+            ),
         }
     }
 
@@ -105,7 +110,8 @@ impl Elab<'_> {
     }
 
     fn out_of_range<T>(&self, axis: AxisId, i: i64, span: Span) -> Res<T> {
-        let text = format!("axis `{}` has {} positions, so there is no {i}", self.axis(axis).name, self.show_size(axis));
+        let text =
+            format!("axis `{}` has {} positions, so there is no {i}", self.axis(axis).name, self.show_size(axis));
         self.error("V0204", text, span, "out of range")
     }
 
@@ -146,7 +152,14 @@ impl Elab<'_> {
     }
 
     /// `x[a -> b]` and `x[(a, b) -> c]`.
-    fn rename_or_merge(&mut self, t: &Tensor, from: &Rc<Expr>, to: &Rc<str>, scope: &ScopeRef, span: Span) -> Res<Tensor> {
+    fn rename_or_merge(
+        &mut self,
+        t: &Tensor,
+        from: &Rc<Expr>,
+        to: &Rc<str>,
+        scope: &ScopeRef,
+        span: Span,
+    ) -> Res<Tensor> {
         let names = match &from.kind {
             ExprKind::Tuple(items) => items.iter().map(|i| i.value.clone()).collect(),
             _ => vec![from.clone()],
@@ -154,7 +167,9 @@ impl Elab<'_> {
         let source = self.listed_axes(&names, t, scope)?;
         let target = match self.axes_named(to, scope)? {
             Some(axes) if axes.len() == 1 => Some(axes[0]),
-            Some(_) => return self.error("V0208", format!("`{to}` stands for several axes"), span, "merge into one axis"),
+            Some(_) => {
+                return self.error("V0208", format!("`{to}` stands for several axes"), span, "merge into one axis");
+            }
             None => None,
         };
         if let [axis] = source[..] {
@@ -162,7 +177,8 @@ impl Elab<'_> {
                 Some(x) if self.same_size(x, axis) => x,
                 Some(x) => {
                     let (a, b) = (self.axis(axis).name.clone(), self.axis(x).name.clone());
-                    let text = format!("axis `{a}` ({}) cannot become `{b}` ({})", self.show_size(axis), self.show_size(x));
+                    let text =
+                        format!("axis `{a}` ({}) cannot become `{b}` ({})", self.show_size(axis), self.show_size(x));
                     return self.error("V0208", text, span, "the sizes differ");
                 }
                 None => {
@@ -190,7 +206,12 @@ impl Elab<'_> {
         let target = match target {
             Some(x) => {
                 if self.size(x) != Some(size) {
-                    let text = format!("{} = {size} positions cannot become `{}` ({})", shown(self, &source), self.axis(x).name, self.show_size(x));
+                    let text = format!(
+                        "{} = {size} positions cannot become `{}` ({})",
+                        shown(self, &source),
+                        self.axis(x).name,
+                        self.show_size(x)
+                    );
                     return self.error("V0208", text, span, "the sizes differ");
                 }
                 let factors = self.axis(x).factors.clone();
@@ -257,9 +278,21 @@ impl Elab<'_> {
                     let named = self.axes_named(&name, scope)?;
                     match named.as_deref() {
                         Some([a]) => Some(*a),
-                        Some(_) => return self.error("V0208", format!("`{name}` stands for several axes"), item.value.span, "one axis is needed"),
+                        Some(_) => {
+                            return self.error(
+                                "V0208",
+                                format!("`{name}` stands for several axes"),
+                                item.value.span,
+                                "one axis is needed",
+                            );
+                        }
                         None if hole.is_some() => {
-                            let d = Diagnostic::error("V0208", "only one size of a split can be left open", item.value.span, format!("the size of `{name}` is unknown too"));
+                            let d = Diagnostic::error(
+                                "V0208",
+                                "only one size of a split can be left open",
+                                item.value.span,
+                                format!("the size of `{name}` is unknown too"),
+                            );
                             return Err(self.fail(d.help(format!("give it: `{name}: 4`"))));
                         }
                         None => {
@@ -282,7 +315,8 @@ impl Elab<'_> {
         let parts: Vec<AxisId> = parts.into_iter().flatten().collect();
         let product: usize = parts.iter().map(|a| self.size(*a).unwrap_or(0)).product();
         if product != total {
-            let shown: Vec<String> = parts.iter().map(|a| format!("{} ({})", self.axis(*a).name, self.show_size(*a))).collect();
+            let shown: Vec<String> =
+                parts.iter().map(|a| format!("{} ({})", self.axis(*a).name, self.show_size(*a))).collect();
             let text = format!("`{}` ({total}) does not split into {}", self.axis(axis).name, shown.join(" x "));
             return self.error("V0208", text, span, format!("that makes {product}, not {total}"));
         }
@@ -307,7 +341,9 @@ impl Elab<'_> {
             for first in path {
                 let Some((a, b)) = self.parts(at) else { break };
                 let part = if first { a } else { b };
-                let swap = |axes: &[AxisId]| -> Vec<AxisId> { axes.iter().map(|x| if *x == at { part } else { *x }).collect() };
+                let swap = |axes: &[AxisId]| -> Vec<AxisId> {
+                    axes.iter().map(|x| if *x == at { part } else { *x }).collect()
+                };
                 let node_axes = swap(&self.node(result.node).axes);
                 let node = self.emit(NodeOp::Part(at, first), &[result.node], self.outer(&result), node_axes, span);
                 result = Tensor { node, axes: swap(&result.axes), loops: result.loops.clone(), of: None };
@@ -339,10 +375,17 @@ impl Elab<'_> {
             return Ok(Value::List(Rc::new(a.iter().chain(b.iter()).cloned().collect())));
         }
         let (a, b) = (self.tensor(&x, span)?, self.tensor(&y, span)?);
-        let only = |p: &Tensor, q: &Tensor| -> Vec<AxisId> { p.axes.iter().copied().filter(|x| !q.axes.contains(x)).collect() };
+        let only = |p: &Tensor, q: &Tensor| -> Vec<AxisId> {
+            p.axes.iter().copied().filter(|x| !q.axes.contains(x)).collect()
+        };
         let (da, db) = (only(&a, &b), only(&b, &a));
         let (Some(ja), Some(jb)) = (da.last().copied(), db.last().copied()) else {
-            let d = Diagnostic::error("V0205", "`++` needs an axis that only one side has, on each side", span, format!("{} ++ {}", self.show(&a), self.show(&b)));
+            let d = Diagnostic::error(
+                "V0205",
+                "`++` needs an axis that only one side has, on each side",
+                span,
+                format!("{} ++ {}", self.show(&a), self.show(&b)),
+            );
             return Err(self.fail(d.help("rename one of them first: `x[tokens -> first] ++ y`")));
         };
         if da.len() > 1 && db.len() > 1 {
@@ -352,7 +395,8 @@ impl Elab<'_> {
         let outer = self.join_outer(self.outer(&a), self.outer(&b), span)?;
         let joined = self.joined_axis(ja, jb);
         let (base, j) = if b.axes.len() >= a.axes.len() { (&b, jb) } else { (&a, ja) };
-        let with = |axis: AxisId| -> Vec<AxisId> { base.axes.iter().map(|x| if *x == j { axis } else { *x }).collect() };
+        let with =
+            |axis: AxisId| -> Vec<AxisId> { base.axes.iter().map(|x| if *x == j { axis } else { *x }).collect() };
         let mut loops = a.loops.clone();
         loops.extend(b.loops.iter().filter(|l| !a.loops.contains(l)));
         let lift = |elab: &mut Elab, t: &Tensor, axes: Vec<AxisId>| -> Tensor {
@@ -374,13 +418,15 @@ impl Elab<'_> {
             return self.error("V0104", "a list takes one position in brackets", span, "write `xs[0]` or `xs[2..6]`");
         };
         match self.eval(index, scope)? {
-            Value::Num(Num { value: Number::Whole(i), .. }) => match usize::try_from(i).ok().and_then(|i| list.get(i)) {
-                Some(v) => Ok(v.clone()),
-                None => {
-                    let text = format!("this list has {} items, so there is no item {i}", list.len());
-                    self.error("V0104", text, index.span, "not in the list")
+            Value::Num(Num { value: Number::Whole(i), .. }) => {
+                match usize::try_from(i).ok().and_then(|i| list.get(i)) {
+                    Some(v) => Ok(v.clone()),
+                    None => {
+                        let text = format!("this list has {} items, so there is no item {i}", list.len());
+                        self.error("V0104", text, index.span, "not in the list")
+                    }
                 }
-            },
+            }
             Value::Interval(i) => {
                 let lo = self.whole_number(&i.lo, "the start", index.span)?;
                 let hi = self.whole_number(&i.hi, "the end", index.span)? + usize::from(i.closed);
@@ -393,7 +439,12 @@ impl Elab<'_> {
                 }
             }
             Value::Tensor(_) => Err(Stop::NeedsNumber(index.span)),
-            v => self.error("V0104", format!("a position in a list is a whole number, found {}", v.kind()), index.span, "not a position"),
+            v => self.error(
+                "V0104",
+                format!("a position in a list is a whole number, found {}", v.kind()),
+                index.span,
+                "not a position",
+            ),
         }
     }
 }

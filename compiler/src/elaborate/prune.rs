@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::Elab;
 use crate::ir::graph::{Outer, SetId};
 use crate::model::{
-    Average, Axis, AxisId, AxisSize, Backbone, Init, Mask, Model, Node, NodeId, NodeOp, Source, Tap, Train, Weight, WeightId,
-    WeightKind,
+    Average, Axis, AxisId, AxisSize, Backbone, Init, Mask, Model, Node, NodeId, NodeOp, Source, Tap, Train, Weight,
+    WeightId, WeightKind,
 };
 
 /// What a model needs.
@@ -62,7 +62,10 @@ pub fn prune(elab: &Elab, name: &str, roots: Roots) -> Model {
         averages: roots.averages,
         sources: in_order(&n.sources).into_iter().map(|i| elab.inputs[i].1.clone()).collect::<Vec<Source>>(),
         masks: in_order(&n.masks).into_iter().map(|i| n.mask(&elab.masks[i].2)).collect(),
-        sets: in_order(&n.sets).into_iter().map(|s| elab.sets[s.0 as usize].masks.iter().map(|m| n.masks[m]).collect()).collect(),
+        sets: in_order(&n.sets)
+            .into_iter()
+            .map(|s| elab.sets[s.0 as usize].masks.iter().map(|m| n.masks[m]).collect())
+            .collect(),
         loss: n.nodes[&roots.loss],
         metrics: roots.metrics.iter().map(|(name, id)| (name.clone(), n.nodes[id])).collect(),
         backbone: roots.backbone.map(|b| Backbone { output: n.nodes[&b.output], ..b }),

@@ -157,7 +157,8 @@ fn check_body(body: &Body, roots: &[&str], errors: &mut Vec<Diagnostic>) {
             StmtKind::Section(name, inner) if &*name.text == "train" => {
                 // A helper may also be read from outside, as `train.horizon`.
                 let mut outside: Vec<&str> = TRAIN_KEYS.to_vec();
-                let others: HashSet<Rc<str>> = reads.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, r)| r.clone()).collect();
+                let others: HashSet<Rc<str>> =
+                    reads.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, r)| r.clone()).collect();
                 let mut named: Vec<&str> = others.iter().map(|n| &**n).collect();
                 named.sort_unstable();
                 outside.extend(named);

@@ -18,7 +18,12 @@ impl Elab<'_> {
             Value::Arrow(ends) => match &ends[..] {
                 [Value::Num(a), Value::Num(b)] => {
                     if a.unit.is_some() && b.unit.is_some() && a.unit != b.unit {
-                        return self.error("V0301", "a ramp needs the same unit at both ends", span, "the units differ");
+                        return self.error(
+                            "V0301",
+                            "a ramp needs the same unit at both ends",
+                            span,
+                            "the units differ",
+                        );
                     }
                     Ok(Schedule::Ramp(a.value.real(), b.value.real()))
                 }
@@ -28,7 +33,12 @@ impl Elab<'_> {
                     Err(self.fail(d.help("chain ramps with `then`: `a -> b over n then b -> c`")))
                 }
             },
-            other => self.error("V0104", format!("expected a number or a schedule, found {}", other.kind()), span, "not a schedule"),
+            other => self.error(
+                "V0104",
+                format!("expected a number or a schedule, found {}", other.kind()),
+                span,
+                "not a schedule",
+            ),
         }
     }
 
@@ -56,11 +66,18 @@ impl Elab<'_> {
 
     fn steps(&self, n: &Value, span: Span) -> Res<f64> {
         match n {
-            Value::Num(Num { value, unit: Unit::None | Unit::Product | Unit::Steps, .. }) if value.real() >= 0.0 => Ok(value.real()),
+            Value::Num(Num { value, unit: Unit::None | Unit::Product | Unit::Steps, .. }) if value.real() >= 0.0 => {
+                Ok(value.real())
+            }
             Value::Num(n) if n.unit.is_some() => {
                 self.error("V0301", format!("`over` counts steps, not {}", n.unit.name()), span, "expected steps")
             }
-            other => self.error("V0104", format!("`over` needs a number of steps, found {}", other.kind()), span, "not a number of steps"),
+            other => self.error(
+                "V0104",
+                format!("`over` needs a number of steps, found {}", other.kind()),
+                span,
+                "not a number of steps",
+            ),
         }
     }
 }

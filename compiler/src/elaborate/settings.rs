@@ -88,14 +88,26 @@ impl Elab<'_> {
                 None => {
                     position += 1;
                     if position > formals.len() {
-                        let d = Diagnostic::error("V0108", format!("`{name}` takes {} inputs, not {}", formals.len(), args.len()), arg.value.span, "one too many");
+                        let d = Diagnostic::error(
+                            "V0108",
+                            format!("`{name}` takes {} inputs, not {}", formals.len(), args.len()),
+                            arg.value.span,
+                            "one too many",
+                        );
                         return Err(self.fail(d.note(takes(name, formals))));
                     }
                     position - 1
                 }
                 Some(word) if arg.colon => {
-                    let d = Diagnostic::error("V0001", "settings are passed with `=`, not `:`", word.span, format!("write `{} = ...`", word.text));
-                    return Err(self.fail(d.help("`:` gives a shape or a size, as in `x: [dim]` and `(part: 3, heads, d)`; `=` gives a value")));
+                    let d = Diagnostic::error(
+                        "V0001",
+                        "settings are passed with `=`, not `:`",
+                        word.span,
+                        format!("write `{} = ...`", word.text),
+                    );
+                    return Err(self.fail(d.help(
+                        "`:` gives a shape or a size, as in `x: [dim]` and `(part: 3, heads, d)`; `=` gives a value",
+                    )));
                 }
                 Some(word) => {
                     let found = formals.iter().position(|f| f.names.len() == 1 && f.names[0].text == word.text);
@@ -122,11 +134,24 @@ impl Elab<'_> {
 
     fn missing(&self, name: &str, formal: &Formal, span: Span) -> super::Stop {
         let what = show_formal(formal);
-        self.fail(Diagnostic::error("V0108", format!("`{name}` needs a value for `{what}`"), span, format!("`{what}` is missing")))
+        self.fail(Diagnostic::error(
+            "V0108",
+            format!("`{name}` needs a value for `{what}`"),
+            span,
+            format!("`{what}` is missing"),
+        ))
     }
 
     /// `linear(dim -> hidden)` against `i -> o`.
-    fn bind_arrow(&mut self, name: &str, formal: &Formal, arg: &Arg, caller: &ScopeRef, header: &ScopeRef, bound: &mut Bound) -> Res<()> {
+    fn bind_arrow(
+        &mut self,
+        name: &str,
+        formal: &Formal,
+        arg: &Arg,
+        caller: &ScopeRef,
+        header: &ScopeRef,
+        bound: &mut Bound,
+    ) -> Res<()> {
         let wanted = show_formal(formal);
         let count = formal.names.len();
         match &arg.value.kind {
@@ -181,9 +206,15 @@ impl Elab<'_> {
                         let axis = elab.product_axis(&header_, &setting)?;
                         let factors = axis.map(|a| elab.axis(a).factors.clone()).unwrap_or_default();
                         if factors.len() != wanted {
-                            let text = format!("`{owner}` needs `{setting}` to be a product of {wanted} axes ({})", all.join(", "));
+                            let text = format!(
+                                "`{owner}` needs `{setting}` to be a product of {wanted} axes ({})",
+                                all.join(", ")
+                            );
                             let d = Diagnostic::error("V0104", text, span, "in this call");
-                            return Err(elab.fail(d.help(format!("such as `{setting} = ({})`", all.iter().map(|a| format!("{a}: 8")).collect::<Vec<_>>().join(", ")))));
+                            return Err(elab.fail(d.help(format!(
+                                "such as `{setting} = ({})`",
+                                all.iter().map(|a| format!("{a}: 8")).collect::<Vec<_>>().join(", ")
+                            ))));
                         }
                         let size = elab.size(factors[i]).unwrap_or(0) as i64;
                         Ok(Value::Num(Num { axis: Some(factors[i]), ..Num::whole(size) }))
@@ -217,16 +248,34 @@ impl Elab<'_> {
         let Some(old) = old else { return Ok(new) };
         match (old, new) {
             (Value::Num(a), Value::Num(b)) => {
-                if a.unit.is_some() && b.unit.is_some() && a.unit != b.unit || a.axis.is_some() && !a.unit.is_some() && b.unit.is_some() {
+                if a.unit.is_some() && b.unit.is_some() && a.unit != b.unit
+                    || a.axis.is_some() && !a.unit.is_some() && b.unit.is_some()
+                {
                     let (is, was) = (b.unit.name(), if a.unit.is_some() { a.unit.name() } else { "a plain number" });
-                    let text = if a.unit.is_some() { format!("`{path}` is measured in {was}, not in {is}") } else { format!("`{path}` is {was}, not a number of {is}") };
+                    let text = if a.unit.is_some() {
+                        format!("`{path}` is measured in {was}, not in {is}")
+                    } else {
+                        format!("`{path}` is {was}, not a number of {is}")
+                    };
                     let number = super::units::show(Num { unit: super::units::Unit::None, ..b });
-                    let d = Diagnostic::error("V0301", text, span, if a.unit.is_some() { format!("expected {was}") } else { "unexpected unit".into() });
-                    let help = if a.unit.is_some() { format!("write `{number} {was}`, or just `{number}`") } else { format!("write just `{number}`") };
+                    let d = Diagnostic::error(
+                        "V0301",
+                        text,
+                        span,
+                        if a.unit.is_some() { format!("expected {was}") } else { "unexpected unit".into() },
+                    );
+                    let help = if a.unit.is_some() {
+                        format!("write `{number} {was}`, or just `{number}`")
+                    } else {
+                        format!("write just `{number}`")
+                    };
                     return Err(self.fail(d.help(help)));
                 }
                 if a.axis.is_some() && matches!(b.value, Number::Real(_)) {
-                    let text = format!("`{path}` must be a whole number, but it is set to {}", super::units::show_real(b.value.real()));
+                    let text = format!(
+                        "`{path}` must be a whole number, but it is set to {}",
+                        super::units::show_real(b.value.real())
+                    );
                     let d = Diagnostic::error("V0104", text, span, "not a whole number");
                     return Err(self.fail(d.note(format!("it was {}", super::units::show(*a)))));
                 }
@@ -234,13 +283,21 @@ impl Elab<'_> {
                 Ok(Value::Num(Num { unit, ..b }))
             }
             (Value::Num(a), new) => match new {
-                Value::Schedule(_) | Value::Arrow(_) | Value::Interval(_) | Value::Tensor(_) | Value::Axes(_) | Value::None => Ok(new),
+                Value::Schedule(_)
+                | Value::Arrow(_)
+                | Value::Interval(_)
+                | Value::Tensor(_)
+                | Value::Axes(_)
+                | Value::None => Ok(new),
                 _ => {
-                    let text = format!("`{path}` is a number ({}), but it is set to {}", super::units::show(*a), new.kind());
+                    let text =
+                        format!("`{path}` is a number ({}), but it is set to {}", super::units::show(*a), new.kind());
                     self.error("V0104", text, span, "not a number")
                 }
             },
-            (Value::Bool(_) | Value::Text(_) | Value::List(_), new) if old.kind() != new.kind() && !matches!(new, Value::Tensor(_)) => {
+            (Value::Bool(_) | Value::Text(_) | Value::List(_), new)
+                if old.kind() != new.kind() && !matches!(new, Value::Tensor(_)) =>
+            {
                 let text = format!("`{path}` is {}, but it is set to {}", old.kind(), new.kind());
                 self.error("V0104", text, span, format!("not {}", old.kind()))
             }

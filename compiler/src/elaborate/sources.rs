@@ -95,9 +95,19 @@ impl Elab<'_> {
                 (Value::Num(lo), Value::Num(hi)) if lo.value.real() > 0.0 && lo.value.real() <= hi.value.real() => {
                     Ok(Some((lo.value.real(), hi.value.real())))
                 }
-                _ => self.error("V0104", format!("`{path}` must be an interval of numbers above zero"), source.maker.span, "in this source"),
+                _ => self.error(
+                    "V0104",
+                    format!("`{path}` must be an interval of numbers above zero"),
+                    source.maker.span,
+                    "in this source",
+                ),
             },
-            other => self.error("V0104", format!("`{path}` is an interval such as `30%..100%`, found {}", other.kind()), source.maker.span, "in this source"),
+            other => self.error(
+                "V0104",
+                format!("`{path}` is an interval such as `30%..100%`, found {}", other.kind()),
+                source.maker.span,
+                "in this source",
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::reads::TRAIN_KEYS;
 use super::scope::ScopeRef;
-use super::units::{Unit, UNITS};
+use super::units::{UNITS, Unit};
 use super::value::{Instance, Num, Number, Value};
 use super::{Elab, Res, suggest};
 use crate::diag::Diagnostic;
@@ -18,7 +18,12 @@ impl Elab<'_> {
         let section = match body.get("train").and_then(|t| t.peek()) {
             Some(Value::Section(s)) => s,
             _ => {
-                let d = Diagnostic::error("V0108", format!("`{}` does not say how it is trained", model.name()), span, "no `train`");
+                let d = Diagnostic::error(
+                    "V0108",
+                    format!("`{}` does not say how it is trained", model.name()),
+                    span,
+                    "no `train`",
+                );
                 return Err(self.fail(d.help("add `train { data = [\"clips\"], batch = 32, steps = 1_000, optimizer = adamw(lr = 1e-3), precision = \"f32\" }`")));
             }
         };
@@ -28,7 +33,11 @@ impl Elab<'_> {
             None | Some(Value::None) => None,
             Some(v) => Some(self.schedule(&v, span)?),
         };
-        let group = if masked || section.get("group").is_some() { Some(self.count(&section, "group", Unit::Clips, span)?) } else { None };
+        let group = if masked || section.get("group").is_some() {
+            Some(self.count(&section, "group", Unit::Clips, span)?)
+        } else {
+            None
+        };
         Ok(Train {
             data: self.data(&section, span)?,
             batch: self.count(&section, "batch", Unit::Clips, span)?,
@@ -107,7 +116,12 @@ impl Elab<'_> {
                                 _ => 0.0,
                             };
                             if share.is_nan() || share <= 0.0 {
-                                return self.error("V0104", format!("the share of `{name}` must be above zero"), span, "in this model");
+                                return self.error(
+                                    "V0104",
+                                    format!("the share of `{name}` must be above zero"),
+                                    span,
+                                    "in this model",
+                                );
                             }
                             out.push((name.to_string(), Some(share)));
                         }
@@ -131,7 +145,12 @@ impl Elab<'_> {
                 let text = format!("`train.precision` is \"f32\" or \"bf16\", found \"{t}\"");
                 self.error("V0104", text, span, "in this model")
             }
-            other => self.error("V0104", format!("`train.precision` is \"f32\" or \"bf16\", found {}", other.kind()), span, "in this model"),
+            other => self.error(
+                "V0104",
+                format!("`train.precision` is \"f32\" or \"bf16\", found {}", other.kind()),
+                span,
+                "in this model",
+            ),
         }
     }
 }

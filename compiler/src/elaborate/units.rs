@@ -78,9 +78,8 @@ impl Elab<'_> {
     /// The unit that a word means.
     pub fn unit(&self, word: &Word) -> Res<Unit> {
         let found = UNITS.iter().find(|(n, _)| *n == &*word.text).map(|(_, u)| *u);
-        let singular = || {
-            UNITS.iter().find(|(n, _)| n.len() > 2 && n.strip_suffix('s') == Some(&*word.text)).map(|(_, u)| *u)
-        };
+        let singular =
+            || UNITS.iter().find(|(n, _)| n.len() > 2 && n.strip_suffix('s') == Some(&*word.text)).map(|(_, u)| *u);
         if let Some(unit) = found.or_else(singular) {
             return Ok(unit);
         }
@@ -97,8 +96,13 @@ impl Elab<'_> {
         let mixed = a.unit.is_some() && b.unit.is_some() && a.unit != b.unit;
         if mixed && op != Op::Mul {
             let (x, y) = (show(a), show(b));
-            let d = Diagnostic::error("V0301", format!("`{x}` and `{y}` have different units"), span, "these do not combine")
-                .help(format!("give both sides the same unit, {} or {}", a.unit.name(), b.unit.name()));
+            let d = Diagnostic::error(
+                "V0301",
+                format!("`{x}` and `{y}` have different units"),
+                span,
+                "these do not combine",
+            )
+            .help(format!("give both sides the same unit, {} or {}", a.unit.name(), b.unit.name()));
             return Err(self.fail(d));
         }
         let unit = match op {

@@ -23,7 +23,12 @@ impl Elab<'_> {
         let base = match value {
             Value::Def(base) if base.def.kind == def.kind => base,
             other => {
-                let text = format!("`{}` must be made from another {}, found {}", def.name.text, kind_name(def.kind), other.kind());
+                let text = format!(
+                    "`{}` must be made from another {}, found {}",
+                    def.name.text,
+                    kind_name(def.kind),
+                    other.kind()
+                );
                 return self.error("V0104", text, expr.span, format!("not a {}", kind_name(def.kind)));
             }
         };
@@ -43,13 +48,8 @@ impl Elab<'_> {
             return self.error("V0111", "this model has no body", base.def.name.span, "defined here");
         };
         let header = self.scope(ScopeKind::Header, Some(&base.file));
-        let home = Home {
-            model: self.next_model,
-            place: "".into(),
-            key: "".into(),
-            root: "".into(),
-            role: Role::Trained,
-        };
+        let home =
+            Home { model: self.next_model, place: "".into(), key: "".into(), root: "".into(), role: Role::Trained };
         self.next_model += 1;
         let maker = Maker {
             what: What::Def(base.clone()),
@@ -94,30 +94,49 @@ impl Elab<'_> {
                 if old.is_none() && !is_root(&head.text) && !read_by_another(change, all) {
                     return Err(self.unread_field(model, body, head));
                 }
-                let kind = ScopeKind::Own { name: Some(head.text.clone()), path: head.text.clone(), old, written: change.scope.clone() };
+                let kind = ScopeKind::Own {
+                    name: Some(head.text.clone()),
+                    path: head.text.clone(),
+                    old,
+                    written: change.scope.clone(),
+                };
                 let scope = self.scope(kind, Some(&dual));
                 let (expr, field, owner) = (expr.clone(), head.text.clone(), model.clone());
                 self.declare_factors(body, &head.text, &expr);
-                body.set(&head.text, Thunk::new(move |elab| {
-                    let value = elab.eval(&expr, &scope)?;
-                    let value = elab.bound(&field, value, expr.span)?;
-                    elab.adopt(value, Some(&owner), &field, &key)
-                }));
+                body.set(
+                    &head.text,
+                    Thunk::new(move |elab| {
+                        let value = elab.eval(&expr, &scope)?;
+                        let value = elab.bound(&field, value, expr.span)?;
+                        elab.adopt(value, Some(&owner), &field, &key)
+                    }),
+                );
                 Ok(())
             }
-            (_, ChangeTo::Statement(_)) => self.error("V0103", "only settings can be changed here", change.span, "not a setting"),
+            (_, ChangeTo::Statement(_)) => {
+                self.error("V0103", "only settings can be changed here", change.span, "not a setting")
+            }
             (rest, ChangeTo::Value(expr)) => {
                 let Some(old) = old else { return Err(self.unread_field(model, body, head)) };
                 if let Some(Value::Section(section)) = old.peek() {
                     return self.change_section(&section, head, change, expr, all);
                 }
-                let change = SettingChange { path: rest.to_vec(), value: expr.clone(), scope: dual, base: head.text.clone(), span: change.span };
+                let change = SettingChange {
+                    path: rest.to_vec(),
+                    value: expr.clone(),
+                    scope: dual,
+                    base: head.text.clone(),
+                    span: change.span,
+                };
                 let (field, owner) = (head.text.clone(), model.clone());
-                body.set(&head.text, Thunk::new(move |elab| {
-                    let value = old.force(elab)?;
-                    let value = elab.amend(value, &change)?;
-                    elab.adopt(value, Some(&owner), &field, &key)
-                }));
+                body.set(
+                    &head.text,
+                    Thunk::new(move |elab| {
+                        let value = old.force(elab)?;
+                        let value = elab.amend(value, &change)?;
+                        elab.adopt(value, Some(&owner), &field, &key)
+                    }),
+                );
                 Ok(())
             }
         }
@@ -132,7 +151,9 @@ impl Elab<'_> {
         let What::Def(closure) = &model.maker.what else { return head.clone() };
         let DefValue::Body(body) = &closure.def.value else { return head.clone() };
         let found = body.stmts.iter().find_map(|s| match &s.kind {
-            StmtKind::Bind { targets, key, .. } if targets.len() == 1 && targets[0].parts[0].text == *head => key.clone(),
+            StmtKind::Bind { targets, key, .. } if targets.len() == 1 && targets[0].parts[0].text == *head => {
+                key.clone()
+            }
             _ => None,
         });
         found.map_or_else(|| head.clone(), |k| k.text)
@@ -142,11 +163,21 @@ impl Elab<'_> {
         let known = body.names();
         let near = suggest::nearest(&head.text, known.iter().map(|n| &**n)).map(|n| format!("did you mean `{n}`?"));
         let text = format!("`{}` has no field called `{}`", model.name(), head.text);
-        let d = Diagnostic::error("V0103", text, head.span, "nothing here reads this field, so it would change nothing");
-        self.fail(d.maybe_help(near).note("`with` may add a new field only when another field in the same `with` uses it"))
+        let d =
+            Diagnostic::error("V0103", text, head.span, "nothing here reads this field, so it would change nothing");
+        self.fail(
+            d.maybe_help(near).note("`with` may add a new field only when another field in the same `with` uses it"),
+        )
     }
 
-    fn change_section(&mut self, section: &ScopeRef, name: &Word, change: &Change, expr: &Rc<Expr>, all: &[Change]) -> Res<()> {
+    fn change_section(
+        &mut self,
+        section: &ScopeRef,
+        name: &Word,
+        change: &Change,
+        expr: &Rc<Expr>,
+        all: &[Change],
+    ) -> Res<()> {
         let key = &change.path[1];
         let old = section.get(&key.text);
         let known = &*name.text == "train" && TRAIN_KEYS.contains(&&*key.text);
@@ -157,22 +188,39 @@ impl Elab<'_> {
         let dual = self.scope(ScopeKind::Dual(change.scope.clone()), Some(section));
         if change.path.len() > 2 {
             let Some(old) = old else { return Err(self.no_field(&name.text, key, &section.names())) };
-            let change = SettingChange { path: change.path[2..].to_vec(), value: expr.clone(), scope: dual, base: path, span: change.span };
-            section.set(&key.text, Thunk::new(move |elab| {
-                let value = old.force(elab)?;
-                elab.amend(value, &change)
-            }));
+            let change = SettingChange {
+                path: change.path[2..].to_vec(),
+                value: expr.clone(),
+                scope: dual,
+                base: path,
+                span: change.span,
+            };
+            section.set(
+                &key.text,
+                Thunk::new(move |elab| {
+                    let value = old.force(elab)?;
+                    elab.amend(value, &change)
+                }),
+            );
             return Ok(());
         }
-        let kind = ScopeKind::Own { name: Some(key.text.clone()), path: path.clone(), old: old.clone(), written: change.scope.clone() };
+        let kind = ScopeKind::Own {
+            name: Some(key.text.clone()),
+            path: path.clone(),
+            old: old.clone(),
+            written: change.scope.clone(),
+        };
         let scope = self.scope(kind, Some(&dual));
         let (expr, field) = (expr.clone(), key.text.clone());
-        section.set(&key.text, Thunk::new(move |elab| {
-            let value = elab.eval(&expr, &scope)?;
-            let before = old.as_ref().and_then(|o| o.force(elab).ok()).filter(|v| matches!(v, Value::Num(_)));
-            let value = elab.keep_kind(&path, before.as_ref(), value, expr.span)?;
-            Ok(elab.as_setting(&field, value, is_path(&expr)))
-        }));
+        section.set(
+            &key.text,
+            Thunk::new(move |elab| {
+                let value = elab.eval(&expr, &scope)?;
+                let before = old.as_ref().and_then(|o| o.force(elab).ok()).filter(|v| matches!(v, Value::Num(_)));
+                let value = elab.keep_kind(&path, before.as_ref(), value, expr.span)?;
+                Ok(elab.as_setting(&field, value, is_path(&expr)))
+            }),
+        );
         Ok(())
     }
 }

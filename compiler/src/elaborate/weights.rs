@@ -27,13 +27,25 @@ impl Elab<'_> {
             match self.eval(cond, scope)? {
                 Value::Bool(true) => {}
                 Value::Bool(false) => return self.eval(&learn.init, scope),
-                other => return self.error("V0104", format!("`if` needs true or false, found {}", other.kind()), cond.span, "not a truth value"),
+                other => {
+                    return self.error(
+                        "V0104",
+                        format!("`if` needs true or false, found {}", other.kind()),
+                        cond.span,
+                        "not a truth value",
+                    );
+                }
             }
         }
         let span = learn.name.span;
         let home = owner.and_then(|o| o.home.borrow().clone());
         let (Some(owner), Some(home)) = (owner, home) else {
-            let d = Diagnostic::error("V0108", format!("`{}` is stored, so its block must have a name", learn.name.text), span, "which block does it belong to?");
+            let d = Diagnostic::error(
+                "V0108",
+                format!("`{}` is stored, so its block must have a name", learn.name.text),
+                span,
+                "which block does it belong to?",
+            );
             return Err(self.fail(d.help("make the block a field: `part = block(...)`, then call `part(x)`")));
         };
         let shape = self.declared_shape(learn, scope)?;
@@ -51,7 +63,14 @@ impl Elab<'_> {
         for word in &learn.list {
             match self.axes_named(&word.text, scope)? {
                 Some(axes) => list.extend(axes),
-                None => return self.error("V0204", format!("there is no axis called `{}` here", word.text), word.span, "not an axis"),
+                None => {
+                    return self.error(
+                        "V0204",
+                        format!("there is no axis called `{}` here", word.text),
+                        word.span,
+                        "not an axis",
+                    );
+                }
             }
         }
         let [axis] = list[..] else {
@@ -60,7 +79,9 @@ impl Elab<'_> {
         let Some(count) = self.size(axis) else {
             return self.error("V0104", "a list of weights needs a fixed size", span, "counted by a mask");
         };
-        let items = (0..count).map(|i| self.store(&super::instances::join(&key, &i.to_string()), &shape, learn.trained, init.clone(), &home, span));
+        let items = (0..count).map(|i| {
+            self.store(&super::instances::join(&key, &i.to_string()), &shape, learn.trained, init.clone(), &home, span)
+        });
         Ok(Value::Stacked(axis, Rc::new(items.collect())))
     }
 
@@ -98,7 +119,8 @@ impl Elab<'_> {
             let mut flat = 1usize;
             for axis in &axes {
                 let Some(n) = self.size(*axis) else {
-                    let text = format!("`{}` is counted by a mask; a stored tensor needs fixed sizes", self.axis(*axis).name);
+                    let text =
+                        format!("`{}` is counted by a mask; a stored tensor needs fixed sizes", self.axis(*axis).name);
                     return self.error("V0104", text, dim.span, "no fixed size");
                 };
                 if shape.axes.contains(axis) {
@@ -126,13 +148,20 @@ impl Elab<'_> {
                 Value::Dist(dist, parameters) => (*dist, parameters.iter().map(number).collect::<Option<Vec<f64>>>()),
                 Value::Interval(i) => (Dist::Uniform, [number(&i.lo), number(&i.hi)].into_iter().collect()),
                 other => {
-                    let d = Diagnostic::error("V0104", format!("`~` draws from a distribution, found {}", other.kind()), span, "not a distribution");
+                    let d = Diagnostic::error(
+                        "V0104",
+                        format!("`~` draws from a distribution, found {}", other.kind()),
+                        span,
+                        "not a distribution",
+                    );
                     return Err(self.fail(d.help("write `= 0` for a constant, `~ trunc_normal(0.02)` for a draw")));
                 }
             };
             return match parameters {
                 Some(p) => Ok(Init::Drawn(dist, p)),
-                None => self.error("V0104", "the distribution of initial weights has fixed parameters", span, "not fixed"),
+                None => {
+                    self.error("V0104", "the distribution of initial weights has fixed parameters", span, "not fixed")
+                }
             };
         }
         match &value {
@@ -141,7 +170,12 @@ impl Elab<'_> {
                 let t = self.tensor(v, span)?;
                 self.computed(learn, t, shape, span)
             }
-            other => self.error("V0104", format!("`{}` starts as a number or a tensor, found {}", learn.name.text, other.kind()), span, "not a tensor"),
+            other => self.error(
+                "V0104",
+                format!("`{}` starts as a number or a tensor, found {}", learn.name.text, other.kind()),
+                span,
+                "not a tensor",
+            ),
         }
     }
 
@@ -156,8 +190,14 @@ impl Elab<'_> {
         }
         let fits = self.outer(&t) == Outer::One && t.loops.is_empty() && t.axes.iter().all(|a| shape.axes.contains(a));
         if !fits || !learn.trained && t.axes.len() != shape.axes.len() {
-            let declared: Vec<String> = shape.axes.iter().map(|a| format!("{}: {}", self.axis(*a).name, self.show_size(*a))).collect();
-            let text = format!("`{}` is declared [{}], but its value is {}", learn.name.text, declared.join(", "), self.show(&t));
+            let declared: Vec<String> =
+                shape.axes.iter().map(|a| format!("{}: {}", self.axis(*a).name, self.show_size(*a))).collect();
+            let text = format!(
+                "`{}` is declared [{}], but its value is {}",
+                learn.name.text,
+                declared.join(", "),
+                self.show(&t)
+            );
             return self.error("V0209", text, span, "other axes");
         }
         Ok(Init::Computed(self.arranged(&t, &shape.axes, span).node))
