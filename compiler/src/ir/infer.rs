@@ -14,7 +14,8 @@ use super::print::show_type;
 pub fn infer(tables: &Tables, op: &Op, inputs: &[&Type], hint: Option<&Type>) -> Result<Types, String> {
     let (least, most) = arity(op);
     if inputs.len() < least || inputs.len() > most {
-        return Err(format!("expected {least} to {most} inputs, found {}", inputs.len()));
+        let range = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        return Err(format!("expected {range} inputs, found {}", inputs.len()));
     }
     let mut types = Rule { tables, inputs, hint }.types(op)?;
     if let Some(h) = hint
