@@ -46,7 +46,8 @@ fn verify_tables(tables: &Tables) -> Result<(), String> {
     let slot = |s: &SlotId| (s.0 as usize) < tables.slots.len();
     for (i, s) in tables.slots.iter().enumerate() {
         let fine = match &s.kind {
-            SlotKind::Trained { network, .. } => *network < tables.networks.len(),
+            // A text written by hand may leave out the only network.
+            SlotKind::Trained { network, .. } => *network < tables.networks.len().max(1),
             SlotKind::Average { of, momentum } => slot(of) && (momentum.0 as usize) < tables.scalars.len(),
             SlotKind::Moment { of, .. } | SlotKind::Gradient { of } => slot(of),
             SlotKind::Frozen | SlotKind::Unused | SlotKind::Buffer => true,
