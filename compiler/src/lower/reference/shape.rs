@@ -87,7 +87,7 @@ fn product(p: &mut Primitives, x: &Array, hot: &Array, split: &Split, n: usize, 
         let mut parts = Vec::new();
         for i in 0..s {
             let (x, hot) = (p.slice(x, 0, i..i + 1), p.slice(hot, 0, i..i + 1));
-            let (x, hot) = (p.reshape(&x, &x.dims()[1..].to_vec()), p.reshape(&hot, &[n, v]));
+            let (x, hot) = (p.reshape(&x, &x.dims()[1..]), p.reshape(&hot, &[n, v]));
             let y = einsum(p, &x, &hot, &lx[1..], &lh[1..], &lo[1..]);
             let mut dims = vec![1];
             dims.extend(y.dims());
