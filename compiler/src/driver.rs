@@ -44,7 +44,7 @@ pub fn compile(
     request: &Request,
 ) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>> {
     let (model, warnings) = check(sources, loader, request)?;
-    let resolved = elaborate::resolved(sources, loader, request.file, request.model, request.overrides)?;
+    let resolved = elaborate::resolved(sources, request.file, &model.name, request.overrides)?;
     Ok((program(&model, request.taps, resolved), warnings))
 }
 
@@ -62,13 +62,16 @@ pub fn lower(model: &Model, built: Built, resolved: String, mut watch: impl FnMu
     watch("recognise", &tables, &forward);
     differentiate(&mut tables, &mut forward, &model.train.optimizer);
     watch("differentiate", &tables, &forward);
+    let precision = if model.train.precision == DType::Bf16 { passes::bf16() } else { &[] };
     passes::run_passes(&tables, &mut forward, passes::after_gradient());
+    passes::run_passes(&tables, &mut forward, precision);
     watch("optimise", &tables, &forward);
     let update = optim::update(&tables, &model.train.optimizer, &scalars);
     watch("update", &tables, &update);
     for graph in [&mut metrics, &mut backbone] {
         passes::run_passes(&tables, graph, passes::before_gradient());
         passes::run_passes(&tables, graph, passes::after_gradient());
+        passes::run_passes(&tables, graph, precision);
     }
     let train = &model.train;
     let run = RunSettings {

@@ -1,18 +1,34 @@
 #![doc = include_str!("../../ARCHITECTURE.md")]
 
-pub mod autodiff;
-pub mod build;
-// pub mod check;
-pub mod diag;
-// pub mod driver;
-pub mod elaborate;
-pub mod ir;
-pub mod lower;
-pub mod model;
-pub mod optim;
-pub mod passes;
-pub mod plan;
-pub mod program;
-pub mod render;
+// In reading order: blank lines keep it.
+pub mod driver;
+
 pub mod source;
+
+pub mod diag;
+
+pub mod render;
+
 pub mod syntax;
+
+pub mod elaborate;
+
+pub mod model;
+
+pub mod check;
+
+pub mod build;
+
+pub mod ir;
+
+pub mod passes;
+
+pub mod autodiff;
+
+pub mod optim;
+
+pub mod program;
+
+pub mod plan;
+
+pub mod lower;

@@ -1,8 +1,7 @@
 //! Command line of the compiler; see [`cli`].
 
-// mod cli;
+mod cli;
 
 fn main() -> std::process::ExitCode {
-    // cli::main()
-    std::process::ExitCode::SUCCESS
+    cli::main()
 }

@@ -8,6 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ir::graph::{Graph, Tables};
+use crate::ir::parse_text::parse_module;
+use crate::ir::print;
 use crate::model::Schedule;
 
 /// Names of the entries, in order.
@@ -91,5 +93,95 @@ impl Program {
     /// The graph of an entry.
     pub fn entry(&self, entry: Entry) -> &Graph {
         &self.entries[entry as usize]
+    }
+}
+
+/// The format that this version writes and reads.
+pub const FORMAT: u32 = 1;
+const MAGIC: &str = "vjepac program ";
+
+/// What is inside a `.vjc` file, after its two header lines.
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    name: String,
+    tables: Tables,
+    schedules: Vec<Schedule>,
+    masks: Vec<MaskOutputs>,
+    run: Option<RunSettings>,
+    resolved: String,
+    /// Text IR of each entry.
+    entries: [String; 6],
+}
+
+/// Why a `.vjc` file was refused; says what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadError(pub String);
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl Program {
+    /// The `.vjc` file: a line with the format, a line with length and CRC-32, then JSON that holds the graphs as text
+    /// IR. Identical programs give identical bytes.
+    pub fn write(&self) -> Vec<u8> {
+        let contents = Contents {
+            name: self.name.clone(),
+            tables: self.tables.clone(),
+            schedules: self.schedules.clone(),
+            masks: self.masks.clone(),
+            run: self.run.clone(),
+            resolved: self.resolved.clone(),
+            entries: self.entries.each_ref().map(|graph| print::print(graph)),
+        };
+        let body = serde_json::to_string(&contents).expect("compiler bug: a program that is not JSON");
+        let crc = crc32fast::hash(body.as_bytes());
+        format!("{MAGIC}{FORMAT}\n{} bytes, crc32 {crc:08x}\n{body}\n", body.len()).into_bytes()
+    }
+
+    /// Reads a `.vjc` file, refusing other formats and damaged files.
+    pub fn read(bytes: &[u8]) -> Result<Program, ReadError> {
+        let refuse = |why: &str| Err(ReadError(why.to_string()));
+        let mut lines = bytes.splitn(3, |b| *b == b'\n');
+        let text = |line: Option<&[u8]>| line.and_then(|l| std::str::from_utf8(l).ok()).unwrap_or("").to_string();
+        let (magic, summary) = (text(lines.next()), text(lines.next()));
+        let Some(format) = magic.strip_prefix(MAGIC) else {
+            return refuse("this is not a compiled model; make one with `vjepac compile MODEL.vjepa -o MODEL.vjc`");
+        };
+        if format != FORMAT.to_string() {
+            return Err(ReadError(format!(
+                "compiled in format {format}, but this version reads format {FORMAT}; compile the .vjepa file again"
+            )));
+        }
+        let numbers = summary.split_once(" bytes, crc32 ").and_then(|(length, crc)| {
+            Some((length.parse::<usize>().ok()?, u32::from_str_radix(crc, 16).ok()?))
+        });
+        let (Some((length, crc)), Some(rest)) = (numbers, lines.next()) else {
+            return refuse("the file is cut short in its header; compile the .vjepa file again");
+        };
+        if rest.len() < length {
+            return Err(ReadError(format!(
+                "the file is cut short: {length} bytes were written, {} are there; compile the .vjepa file again",
+                rest.len()
+            )));
+        }
+        let body = &rest[..length];
+        if crc32fast::hash(body) != crc {
+            return refuse("the file is damaged: its checksum differs; compile the .vjepa file again");
+        }
+        let contents: Contents = serde_json::from_slice(body)
+            .map_err(|e| ReadError(format!("the file does not hold a program ({e}); compile the .vjepa file again")))?;
+        let mut entries: [Graph; 6] = Default::default();
+        for (entry, (text, graph)) in Entry::ALL.iter().zip(contents.entries.iter().zip(&mut entries)) {
+            (_, *graph) = parse_module(text).map_err(|e| {
+                ReadError(format!("entry `{}` does not read back ({e}); compile the .vjepa file again", entry.name()))
+            })?;
+        }
+        let Contents { name, tables, schedules, masks, run, resolved, .. } = contents;
+        Ok(Program { name, tables, schedules, masks, entries, run, resolved })
     }
 }

@@ -11,11 +11,12 @@ pub const TRIAL_DRAWS: usize = 32;
 
 pub fn check(model: &Model, built: &Built) -> Vec<Diagnostic> {
     let mut good = vec![false; model.masks.len()];
-    for trial in 0..TRIAL_DRAWS {
+    for trial in 0..TRIAL_DRAWS as u64 {
         if good.iter().all(|g| *g) {
             break;
         }
-        let mut env = Env::for_draws(Segments { clips: 1, sets: vec![] }, model.train.seed, trial as u64 + 1);
+        let segments = Segments { clips: 1, sets: vec![] };
+        let mut env = Env { segments, seed: model.train.seed, step: trial + 1, ..Env::default() };
         let outputs = match eval::eval(&built.tables, &built.draw, &mut env) {
             Ok(outputs) => outputs,
             Err(bug) => unreachable!("compiler bug: trial draw: {bug}"),

@@ -37,6 +37,14 @@ fn join(importer: &str, module: &str) -> String {
     format!("{}.vjepa", parts.join("/"))
 }
 
+/// The path of the file that an import names: `std/nn.vjepa`, or relative to the importing file.
+pub(super) fn module_path(importer: &str, module: &str) -> String {
+    match module.strip_prefix("std.") {
+        Some(name) => format!("std/{name}.vjepa"),
+        None => join(importer, module),
+    }
+}
+
 impl Elab<'_> {
     /// Parses a file and resolves its imports; a file is loaded once.
     pub(super) fn load(&mut self, file: FileId) -> Fallible<usize> {

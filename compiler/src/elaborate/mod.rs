@@ -8,6 +8,7 @@
 mod amend;
 mod axes;
 mod builtins;
+mod bundle;
 mod calls;
 mod comprehensions;
 mod elementwise;
@@ -39,6 +40,8 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+
+pub use bundle::resolved;
 
 use crate::diag::{Diagnostic, Fallible, Label};
 use crate::ir::graph::SetId;
