@@ -124,6 +124,9 @@ fn run(command: Command) -> ExitCode {
                 session::print(&codes::show(code, common.json));
                 ExitCode::SUCCESS
             }
+            None if codes::looks_like(&common.input.target) => {
+                usage(&format!("there is no error code `{}`", common.input.target))
+            }
             None => {
                 let json = common.json;
                 with_session(common.input, json, |s| explain::run(s, path.as_deref(), draws, json))
