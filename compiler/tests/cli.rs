@@ -142,7 +142,8 @@ fn a_model_is_explained_in_numbers() {
     let model = json(&vjepac(&["explain", "models/tiny.vjepa", "--draws", "100", "--json"]));
     assert_eq!(model["tokens"], Value::from(64));
     for mask in model["masks"].as_array().unwrap() {
-        let (context, target) = (mask["context"]["median"].as_u64().unwrap(), mask["target"]["median"].as_u64().unwrap());
+        let (context, target) =
+            (mask["context"]["median"].as_u64().unwrap(), mask["target"]["median"].as_u64().unwrap());
         assert!(context > 0 && target > 0 && context + target <= 64, "{mask}");
     }
 }
