@@ -213,7 +213,7 @@ impl Elab<'_> {
             let path = format!("{}.{name}", record.name);
             header.set(
                 &Rc::from(*name),
-                Thunk::new(move |elab| {
+                self.thunk(move |elab| {
                     let value = elab.eval(&expr, &scope)?;
                     let value = match &default {
                         Some(d @ Value::Num(_)) => elab.keep_kind(&path, Some(d), value, expr.span)?,

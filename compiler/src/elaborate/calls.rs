@@ -150,12 +150,12 @@ impl Elab<'_> {
             }
             (Some(items), false) => self.bind_axis_parameters(closure, items, &pool, caller, &scope, span)?,
         }
-        self.call_sites.push(span);
+        let outside = self.enter(span);
         let result = self.expand(&def, span, |elab| match &def.value {
             DefValue::Expr(e) => elab.eval(e, &scope),
             DefValue::Body(body) => elab.run_body(body, &scope),
         });
-        self.call_sites.pop();
+        self.at = outside;
         result
     }
 

@@ -48,7 +48,7 @@ impl Elab<'_> {
     ) -> NodeId {
         let dtype = self.dtype(&op, inputs);
         let whole = self.is_whole(&op, inputs, dtype);
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outer, axes, dtype, span, place: self.place.clone() });
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outer, axes, dtype, span, place: self.at.place.clone() });
         self.whole.push(whole);
         NodeId(self.nodes.len() as u32 - 1)
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::elementwise::is_tensor;
-use super::scope::{ScopeRef, Thunk, ThunkRef};
+use super::scope::{ScopeRef, ThunkRef};
 use super::units::Unit;
 use super::value::{Interval, Num, Number, SIDES, Value};
 use super::{Elab, Res, Stop, suggest};
@@ -273,9 +273,9 @@ impl Elab<'_> {
     }
 
     /// A thunk of an expression.
-    pub(super) fn later(expr: &Rc<Expr>, scope: &ScopeRef) -> ThunkRef {
+    pub(super) fn later(&self, expr: &Rc<Expr>, scope: &ScopeRef) -> ThunkRef {
         let (expr, scope) = (expr.clone(), scope.clone());
-        Thunk::new(move |elab| elab.eval(&expr, &scope))
+        self.thunk(move |elab| elab.eval(&expr, &scope))
     }
 }
 

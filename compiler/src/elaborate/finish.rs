@@ -22,8 +22,15 @@ impl Elab<'_> {
         let name = self.chosen(module, name, file)?;
         let closure = self.model_closure(module, &name)?;
         let closure = self.overridden(module, closure, overrides)?;
-        let model = self.model_of(&closure).map_err(report)?;
-        self.model(&model, &name)
+        let result = self.model_of(&closure).map_err(report).and_then(|model| self.model(&model, &name));
+        match result {
+            Ok(model) if self.unread.is_empty() => Ok(model),
+            Ok(_) => Err(std::mem::take(&mut self.unread)),
+            Err(mut errors) => {
+                errors.append(&mut self.unread);
+                Err(errors)
+            }
+        }
     }
 
     /// The model to be elaborated: the named one, or the only one.
@@ -112,7 +119,8 @@ impl Elab<'_> {
         else {
             let mut seen: Vec<Diagnostic> = vec![];
             for e in errors {
-                if !seen.iter().any(|s| s.message == e.message && s.labels == e.labels) {
+                // The moving average of a block repeats the block's mistakes.
+                if !seen.iter().any(|s| s.code == e.code && s.message == e.message) {
                     seen.push(e);
                 }
             }
@@ -346,7 +354,7 @@ impl Elab<'_> {
         let span = instance.maker.span;
         let body = self.open(instance, span)?;
         let place = instance.place();
-        let outside = std::mem::replace(&mut self.place, place.clone());
+        let outside = std::mem::replace(&mut self.at.place, place.clone());
         let super::value::What::Def(closure) = &instance.maker.what else { return Ok(()) };
         let def = closure.def.clone();
         let DefValue::Body(stmts) = &def.value else { return Ok(()) };
@@ -365,7 +373,7 @@ impl Elab<'_> {
                 }
             }
         }
-        self.place = outside;
+        self.at.place = outside;
         Ok(())
     }
 

@@ -94,19 +94,18 @@ impl Elab<'_> {
         };
         self.mark_used(block);
         let scope = self.open(block, span)?;
-        self.call_sites.push(span);
+        let outside = self.enter(span);
         let scope = self.scope(ScopeKind::Equations, Some(&scope));
         let bound = self.bind_inputs(block, &formals, inputs, renames, caller, &scope, span);
         let result = bound.and_then(|binding| {
             let place = block.place();
-            let outside = if place.is_empty() { None } else { Some(std::mem::replace(&mut self.place, place)) };
+            let caller =
+                if place.is_empty() { self.at.place.clone() } else { std::mem::replace(&mut self.at.place, place) };
             let result = self.expand(&def, span, |elab| elab.run_body(&body, &scope));
-            if let Some(outside) = outside {
-                self.place = outside;
-            }
+            self.at.place = caller;
             Ok(self.unbind(result?, &binding.back, span))
         });
-        self.call_sites.pop();
+        self.at = outside;
         result
     }
 

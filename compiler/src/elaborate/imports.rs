@@ -6,7 +6,7 @@ use super::scope::{Scope, ScopeKind, Thunk, ThunkRef};
 use super::value::{Closure, Value};
 use super::{Elab, Module, suggest};
 use crate::diag::{Diagnostic, Fallible};
-use crate::source::{FileId, Span};
+use crate::source::FileId;
 use crate::syntax::ast::{Import, Kind};
 use crate::syntax::parse::parse;
 
@@ -218,10 +218,5 @@ impl Elab<'_> {
         let scope = Scope::new(kind, parent);
         self.scopes.push(Rc::downgrade(&scope));
         scope
-    }
-
-    /// The place of a definition, for messages.
-    pub(super) fn path_of(&self, span: Span) -> &str {
-        &self.sources.get(span.file).path
     }
 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use super::eval::is_path;
 use super::scope::{Scope, ScopeKind, ScopeRef, Thunk};
-use super::value::{ChangeTo, Home, Instance, Maker, Num, Role, SettingChange, Value, What};
-use super::{Elab, Res, suggest};
+use super::value::{ChangeTo, Home, Instance, Maker, Num, Number, Role, SettingChange, Value, What};
+use super::{Elab, Expansion, Res, suggest};
 use crate::diag::Diagnostic;
 use crate::source::Span;
 use crate::syntax::ast::{Body, Def, DefValue, Expr, ExprKind, Kind, Stmt, StmtKind, Word};
@@ -54,7 +54,6 @@ impl Elab<'_> {
                     };
                     self.change_setting(&header, &mut alias, name, &change, true)?;
                 }
-                self.bind_factors(name, &def.formals, &header, maker.span);
                 header
             }
         };
@@ -64,6 +63,9 @@ impl Elab<'_> {
         };
         for change in &maker.changes {
             self.change_setting(&header, &mut alias, &shown, change, false)?;
+        }
+        if let What::Def(closure) = &maker.what {
+            self.bind_factors(&shown, &closure.def.formals, &header, maker.span);
         }
         Ok(Rc::new(Instance {
             maker,
@@ -92,7 +94,7 @@ impl Elab<'_> {
             let (name, weak) = (left.text.clone(), Rc::downgrade(instance));
             instance.header.set(
                 &left.text,
-                Thunk::new(move |elab| {
+                self.thunk(move |elab| {
                     let (a, b) = (l.force(elab)?, r.force(elab)?);
                     let (Value::Num(Num { axis: Some(x), .. }), Value::Num(Num { axis: Some(y), .. })) = (&a, &b)
                     else {
@@ -140,7 +142,7 @@ impl Elab<'_> {
             let rest = SettingChange { path: change.path[1..].to_vec(), base: path, ..change.clone() };
             header.set(
                 &head.text,
-                Thunk::new(move |elab| {
+                self.thunk(move |elab| {
                     let value = old.force(elab)?;
                     elab.amend(value, &rest)
                 }),
@@ -150,6 +152,7 @@ impl Elab<'_> {
         let name = own.then(|| head.text.clone());
         let kind = ScopeKind::Own { name, path: path.clone(), old: Some(old.clone()), written: change.scope.clone() };
         let scope = self.scope(kind, Some(&change.scope));
+        header.set_origin(&head.text, &change.value, &change.scope);
         let (expr, setting) = (change.value.clone(), head.text.clone());
         alias.retain(|a| *a != head.text);
         if is_path(&expr) {
@@ -157,7 +160,7 @@ impl Elab<'_> {
         }
         header.set(
             &head.text,
-            Thunk::new(move |elab| {
+            self.thunk(move |elab| {
                 let value = elab.eval(&expr, &scope)?;
                 // The old value is only looked at for its kind; if it cannot be computed there is nothing to keep.
                 let before = old.force(elab).ok();
@@ -203,7 +206,9 @@ impl Elab<'_> {
         let DefValue::Body(stmts) = &def.value else {
             return self.error("V0111", format!("`{}` has no body", def.name.text), span, "cannot be opened");
         };
-        self.expand(&def, span, |elab| {
+        let outside = self.at.place.clone();
+        let opened = self.expand(&def, span, |elab| {
+            elab.at.place = instance.place();
             let body = elab.scope(ScopeKind::Body(instance.clone()), Some(&instance.header));
             *instance.body.borrow_mut() = Some(body.clone());
             elab.fill(&body, stmts, Some(instance))?;
@@ -215,22 +220,25 @@ impl Elab<'_> {
                 }
             }
             Ok(body)
-        })
+        });
+        self.at.place = outside;
+        opened
     }
 
     /// Runs something inside the expansion of a definition, which must not contain itself.
     pub(super) fn expand<T>(&mut self, def: &Rc<Def>, span: Span, run: impl FnOnce(&mut Self) -> Res<T>) -> Res<T> {
-        let pointer = Rc::as_ptr(def);
-        if self.expanding.iter().any(|(d, _)| *d == pointer) {
-            let chain: Vec<&str> = self.expanding.iter().map(|(_, n)| &**n).collect();
+        let outer = self.at.expanding.clone();
+        let chain: Vec<Rc<Expansion>> = std::iter::successors(outer.clone(), |e| e.outer.clone()).collect();
+        if chain.iter().any(|e| Rc::ptr_eq(&e.def, def)) {
+            let chain: Vec<&str> = chain.iter().rev().map(|e| &*e.def.name.text).collect();
             let text = format!("`{}` contains itself", def.name.text);
             let d = Diagnostic::error("V0105", text, span, "expands into itself");
             let d = d.label(def.name.span, "defined here").note(format!("{} -> {}", chain.join(" -> "), def.name.text));
             return Err(self.fail(d));
         }
-        self.expanding.push((pointer, def.name.text.clone()));
+        self.at.expanding = Some(Rc::new(Expansion { def: def.clone(), outer: outer.clone() }));
         let result = run(self);
-        self.expanding.pop();
+        self.at.expanding = outer;
         result
     }
 
@@ -255,23 +263,10 @@ impl Elab<'_> {
             Some(m) => self.interpolate(m, body)?,
             None => format!("`{}` requires something that does not hold", instance.name()),
         };
-        let site = instance.maker.changes.last().map_or(instance.maker.span, |c| c.span);
-        let site = if self.in_std(site) {
-            self.call_sites.iter().rev().find(|s| !self.in_std(**s)).copied().unwrap_or(site)
-        } else {
-            site
-        };
-        let mut d = Diagnostic::error("V0201", text, site, format!("in this call of `{}`", instance.name()));
-        d = d.label(cond.span, "this does not hold");
-        for name in names_in(cond) {
-            if let Some(thunk) = body.field(&name)
-                && let Ok(Value::Num(n)) = thunk.force(self)
-            {
-                d = d.note(format!("{name} = {}", super::units::show(n)));
-            }
-        }
+        let d = self.unmet(text, &instance.name(), cond, body);
+        let mut d = d.label(cond.span, "this does not hold");
         let place = instance.place();
-        if !place.is_empty() && *place != *self.place {
+        if !place.is_empty() && *place != *self.at.place {
             d = d.note(format!("in {place}"));
         }
         Err(self.fail(d))
@@ -344,14 +339,14 @@ impl Elab<'_> {
                     );
                     return Err(self.fail(d.help("give the setting where the part is made")));
                 }
-                let whole = Self::later(value, inner);
+                let whole = self.later(value, inner);
                 let count = targets.len();
                 for (i, target) in targets.iter().enumerate() {
                     let Some(name) = target.parts.first() else { continue };
                     let (whole, span) = (whole.clone(), value.span);
                     scope.set(
                         &name.text,
-                        Thunk::new(move |elab| match whole.force(elab)? {
+                        self.thunk(move |elab| match whole.force(elab)? {
                             Value::List(items) if items.len() == count => Ok(items[i].clone()),
                             Value::List(items) => {
                                 let text = format!("{count} names are given, but this list has {} items", items.len());
@@ -372,7 +367,7 @@ impl Elab<'_> {
                 let (stmt, inner, owner) = (stmt.clone(), inner.clone(), owner.cloned());
                 scope.set(
                     &name,
-                    Thunk::new(move |elab| {
+                    self.thunk(move |elab| {
                         let StmtKind::Learn(learn) = &stmt.kind else { return Ok(Value::None) };
                         elab.learn(learn, &inner, owner.as_ref())
                     }),
@@ -382,7 +377,7 @@ impl Elab<'_> {
                 let (stmt, inner) = (stmt.clone(), inner.clone());
                 scope.set(
                     &name.text.clone(),
-                    Thunk::new(move |elab| {
+                    self.thunk(move |elab| {
                         let StmtKind::Draw { name, axes, from, per } = &stmt.kind else { return Ok(Value::None) };
                         elab.draw(name, axes, from, per.as_ref(), &inner)
                     }),
@@ -395,7 +390,7 @@ impl Elab<'_> {
             }
             StmtKind::Metric(name, value) => {
                 let key: Rc<str> = format!("metric {}", name.text).into();
-                scope.set(&key, Self::later(value, inner));
+                scope.set(&key, self.later(value, inner));
             }
             StmtKind::Require(..) | StmtKind::Forward(..) | StmtKind::Return(_) => {}
         }
@@ -417,13 +412,28 @@ impl Elab<'_> {
             (value.clone(), name.text.clone(), key.map(|k| k.text.clone()), owner.cloned());
         scope.set(
             &name.text,
-            Thunk::new(move |elab| {
+            self.thunk(move |elab| {
                 let value = elab.eval(&expr, &own)?;
+                elab.check_sizes(&value, &expr, &own)?;
                 let value = elab.bound(&field, value, expr.span)?;
                 elab.adopt(value, owner.as_ref(), &field, stored.as_deref().unwrap_or(&field))
             }),
         );
         self.declare_factors(scope, &name.text, value);
+    }
+
+    /// A product of axes has whole sizes.
+    pub(super) fn check_sizes(&mut self, value: &Value, expr: &Rc<Expr>, scope: &ScopeRef) -> Res<()> {
+        let (Value::Group(items), ExprKind::Tuple(written)) = (value, &expr.kind) else { return Ok(()) };
+        for ((label, v), item) in items.iter().zip(written) {
+            if let (Some(label), Value::Num(Num { value: Number::Real(x), .. })) = (label, v)
+                && *x > 1.0
+            {
+                let d = self.uneven(label, &item.value, scope, *x);
+                return Err(self.fail(d));
+            }
+        }
+        Ok(())
     }
 
     /// The labels of `tokens = (time: 8, rows: 14)` are names of the enclosing body too.
@@ -437,7 +447,7 @@ impl Elab<'_> {
             let (scope_, field, span) = (scope.clone(), field.clone(), label.span);
             scope.set(
                 &label.text,
-                Thunk::new(move |elab| {
+                self.thunk(move |elab| {
                     let value = match scope_.get(&field) {
                         Some(t) => t.force(elab)?,
                         None => Value::None,

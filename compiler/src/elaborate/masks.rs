@@ -139,11 +139,10 @@ impl Elab<'_> {
         let made = match self.masks.iter().find(|(i, ..)| Rc::ptr_eq(i, mask)) {
             Some((.., first)) => first.clone(),
             None => {
-                self.call_sites.push(mask.maker.span);
-                let outside = std::mem::replace(&mut self.place, mask.place());
+                let outside = self.enter(mask.maker.span);
+                self.at.place = mask.place();
                 let made = self.mask(mask, span);
-                self.place = outside;
-                self.call_sites.pop();
+                self.at = outside;
                 made?
             }
         };
@@ -272,7 +271,7 @@ impl Elab<'_> {
         if indices.iter().any(|i| shape(self, *i) != first) {
             return Ok(None);
         }
-        Ok(Some(self.set_of(indices, masks.to_vec(), first.0)))
+        Ok(Some(self.set_of(indices, first.0)))
     }
 
     /// The set of the i-th mask of a list alone.
@@ -280,14 +279,14 @@ impl Elab<'_> {
         let occurrence = masks[..i].iter().filter(|m| Rc::ptr_eq(m, &masks[i])).count();
         let index = self.mask_index(&masks[i], occurrence, span)?;
         let tokens = self.masks[index].2.tokens;
-        Ok(self.set_of(vec![index], vec![masks[i].clone()], tokens))
+        Ok(self.set_of(vec![index], tokens))
     }
 
     /// Every `~` over the same masks sees the same draw.
-    fn set_of(&mut self, masks: Vec<usize>, instances: Vec<Rc<Instance>>, tokens: AxisId) -> SetId {
+    fn set_of(&mut self, masks: Vec<usize>, tokens: AxisId) -> SetId {
         let found = self.sets.iter().position(|s| s.masks == masks);
         let index = found.unwrap_or_else(|| {
-            self.sets.push(DrawnSet { masks, instances, tokens });
+            self.sets.push(DrawnSet { masks, tokens });
             self.sets.len() - 1
         });
         SetId(index as u32)

@@ -22,6 +22,7 @@ mod instances;
 mod masks;
 mod optimizer;
 mod picks;
+mod provenance;
 mod prune;
 mod reads;
 mod schedules;
@@ -47,6 +48,7 @@ use crate::diag::{Diagnostic, Fallible, Label};
 use crate::ir::graph::SetId;
 use crate::model::{self, AxisId, Model, NodeId, Tap};
 use crate::source::{FileId, Loader, Sources, Span};
+use crate::syntax::ast::Def;
 use scope::{ScopeRef, ThunkRef};
 use value::{Instance, Role};
 
@@ -92,6 +94,29 @@ pub fn models(sources: &mut Sources, loader: &dyn Loader, file: FileId) -> Falli
     result
 }
 
+/// Where an evaluation is. A value that is computed late is computed in the context in which it was written.
+#[derive(Clone)]
+struct Context {
+    /// Path of the instance that nodes are made for.
+    place: Rc<str>,
+    /// Calls being evaluated, innermost first.
+    site: Option<Rc<Site>>,
+    /// Definitions being expanded, innermost first.
+    expanding: Option<Rc<Expansion>>,
+}
+
+/// A call.
+struct Site {
+    span: Span,
+    outer: Option<Rc<Site>>,
+}
+
+/// A definition that is being expanded.
+struct Expansion {
+    def: Rc<Def>,
+    outer: Option<Rc<Expansion>>,
+}
+
 /// A file whose imports are resolved.
 struct Module {
     file: FileId,
@@ -124,13 +149,11 @@ struct Stored {
     role: Role,
     /// Top-level field.
     root: Rc<str>,
-    model: u32,
 }
 
 /// A set of segments: its masks and what `~` yields.
 struct DrawnSet {
     masks: Vec<usize>,
-    instances: Vec<Rc<Instance>>,
     tokens: AxisId,
 }
 
@@ -166,12 +189,10 @@ struct Elab<'a> {
     /// Root fields, by model, whose weights are used.
     used: BTreeMap<(u32, Rc<str>), Rc<Instance>>,
 
-    /// Where nodes are being made.
-    place: Rc<str>,
-    /// Calls being evaluated, outermost first.
-    call_sites: Vec<Span>,
-    /// Definitions being expanded.
-    expanding: Vec<(*const crate::syntax::ast::Def, Rc<str>)>,
+    /// Where the evaluation is.
+    at: Context,
+    /// Fields that nothing reads, in files of the user.
+    unread: Vec<Diagnostic>,
     depth: usize,
     instances: usize,
     groups: usize,
@@ -202,9 +223,8 @@ impl<'a> Elab<'a> {
             models: vec![],
             next_model: 0,
             used: BTreeMap::new(),
-            place: "".into(),
-            call_sites: vec![],
-            expanding: vec![],
+            at: Context { place: "".into(), site: None, expanding: None },
+            unread: vec![],
             depth: 0,
             instances: 0,
             groups: 0,
@@ -216,14 +236,14 @@ impl<'a> Elab<'a> {
     fn fail(&self, mut d: Diagnostic) -> Stop {
         if let Some(first) = d.labels.first()
             && self.in_std(first.span)
-            && let Some(site) = self.call_sites.iter().rev().find(|s| !self.in_std(**s))
+            && let Some(site) = self.site_outside_std()
         {
             let std = d.labels.remove(0);
-            d.labels.insert(0, Label { span: *site, text: "in this call".into() });
+            d.labels.insert(0, Label { span: site, text: "in this call".into() });
             d.labels.push(std);
         }
-        if !self.place.is_empty() {
-            d.notes.push(format!("in {}", self.place));
+        if !self.at.place.is_empty() {
+            d.notes.push(format!("in {}", self.at.place));
         }
         Stop::Error(Box::new(d))
     }
@@ -231,6 +251,25 @@ impl<'a> Elab<'a> {
     /// An error with one label.
     fn error<T>(&self, code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Res<T> {
         Err(self.fail(Diagnostic::error(code, message, span, label)))
+    }
+
+    /// Enters a call; gives the context to return to.
+    fn enter(&mut self, span: Span) -> Context {
+        let outside = self.at.clone();
+        self.at.site = Some(Rc::new(Site { span, outer: outside.site.clone() }));
+        outside
+    }
+
+    /// The innermost call outside the standard library.
+    fn site_outside_std(&self) -> Option<Span> {
+        let mut site = self.at.site.as_ref();
+        while let Some(s) = site {
+            if !self.in_std(s.span) {
+                return Some(s.span);
+            }
+            site = s.outer.as_ref();
+        }
+        None
     }
 
     fn in_std(&self, span: Span) -> bool {

@@ -121,15 +121,20 @@ fn defined(stmt: &Stmt) -> Vec<&Word> {
 }
 
 impl Elab<'_> {
-    /// Reports fields and equations that nothing in the definition reads, and names given twice.
-    pub(super) fn check_reads(&self, def: &Def, errors: &mut Vec<Diagnostic>) {
+    /// Reports names given twice, and keeps for later what nothing in the definition reads: a mistake elsewhere is
+    /// often the reason, and is shown first.
+    pub(super) fn check_reads(&mut self, def: &Def, errors: &mut Vec<Diagnostic>) {
         let DefValue::Body(body) = &def.value else { return };
         let roots: &[&str] = match def.kind {
             Kind::Model => &["loss", "backbone"],
             Kind::Mask => &["context", "target"],
             Kind::Fn | Kind::Block => &[],
         };
-        check_body(body, roots, errors);
+        let mut found = vec![];
+        check_body(body, roots, &mut found);
+        let (unread, twice): (Vec<_>, Vec<_>) = found.into_iter().partition(|d| d.code == "V0107");
+        errors.extend(twice);
+        self.unread.extend(unread);
     }
 }
 

@@ -5,8 +5,9 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::value::{Instance, Value};
-use super::{Elab, Res, Stop};
+use super::{Context, Elab, Res, Stop};
 use crate::model::AxisId;
+use crate::syntax::ast::Expr;
 
 /// A value that is computed when it is first read.
 pub struct Thunk {
@@ -18,7 +19,7 @@ pub type ThunkRef = Rc<Thunk>;
 pub type Recipe = Rc<dyn Fn(&mut Elab) -> Res<Value>>;
 
 enum State {
-    Pending(Recipe),
+    Pending(Recipe, Context),
     Busy,
     Ready(Value),
 }
@@ -35,31 +36,28 @@ impl Thunk {
         Rc::new(Thunk { state: RefCell::new(State::Ready(value)) })
     }
 
-    /// A value to be computed.
-    pub fn new(recipe: impl Fn(&mut Elab) -> Res<Value> + 'static) -> ThunkRef {
-        Rc::new(Thunk { state: RefCell::new(State::Pending(Rc::new(recipe))) })
-    }
-
     /// The value if it is known already.
     pub fn peek(&self) -> Option<Value> {
         match &*self.state.borrow() {
             State::Ready(v) => Some(v.clone()),
-            State::Pending(_) | State::Busy => None,
+            State::Pending(..) | State::Busy => None,
         }
     }
 
     /// The value. A thunk that fails can be tried again; one that needs itself is a cycle.
     pub fn force(&self, elab: &mut Elab) -> Res<Value> {
-        let recipe = match &*self.state.borrow() {
+        let (recipe, context) = match &*self.state.borrow() {
             State::Ready(v) => return Ok(v.clone()),
             State::Busy => return Err(Stop::Cycle),
-            State::Pending(r) => r.clone(),
+            State::Pending(r, c) => (r.clone(), c.clone()),
         };
         *self.state.borrow_mut() = State::Busy;
+        let outside = std::mem::replace(&mut elab.at, context.clone());
         let result = recipe(elab);
+        elab.at = outside;
         *self.state.borrow_mut() = match &result {
             Ok(v) => State::Ready(v.clone()),
-            Err(_) => State::Pending(recipe),
+            Err(_) => State::Pending(recipe, context),
         };
         result
     }
@@ -76,7 +74,11 @@ pub struct Scope {
     pub parent: Option<ScopeRef>,
     names: RefCell<Vec<(Rc<str>, ThunkRef)>>,
     labels: RefCell<Vec<(Rc<str>, AxisId)>>,
+    origins: RefCell<Vec<Origin>>,
 }
+
+/// A setting, the expression that gives its value, and the scope of that expression.
+type Origin = (Rc<str>, Rc<Expr>, ScopeRef);
 
 /// What kind of level a scope is.
 #[derive(Clone, Debug)]
@@ -119,7 +121,13 @@ impl fmt::Debug for Scope {
 impl Scope {
     /// An empty scope.
     pub fn new(kind: ScopeKind, parent: Option<&ScopeRef>) -> ScopeRef {
-        Rc::new(Scope { kind, parent: parent.cloned(), names: RefCell::default(), labels: RefCell::default() })
+        Rc::new(Scope {
+            kind,
+            parent: parent.cloned(),
+            names: RefCell::default(),
+            labels: RefCell::default(),
+            origins: RefCell::default(),
+        })
     }
 
     /// A scope in which `name` of `of` is being computed.
@@ -130,6 +138,7 @@ impl Scope {
     /// Drops everything that it holds.
     pub fn clear(&self) {
         self.names.borrow_mut().clear();
+        self.origins.borrow_mut().clear();
     }
 
     /// Sets or replaces a name.
@@ -139,6 +148,16 @@ impl Scope {
             Some(entry) => entry.1 = thunk,
             None => names.push((name.clone(), thunk)),
         }
+    }
+
+    /// Remembers which expression gives a setting its value; later ones win.
+    pub fn set_origin(&self, name: &Rc<str>, expr: &Rc<Expr>, scope: &ScopeRef) {
+        self.origins.borrow_mut().push((name.clone(), expr.clone(), scope.clone()));
+    }
+
+    /// The expression that gives a setting its value, and its scope.
+    pub fn origin(&self, name: &str) -> Option<(Rc<Expr>, ScopeRef)> {
+        self.origins.borrow().iter().rev().find(|(n, ..)| &**n == name).map(|(_, e, s)| (e.clone(), s.clone()))
     }
 
     /// A name of this very level.
@@ -208,6 +227,11 @@ pub fn home_of_labels(scope: &ScopeRef) -> ScopeRef {
 }
 
 impl Elab<'_> {
+    /// A value to be computed when it is read, as if at the place where it is written.
+    pub fn thunk(&self, recipe: impl Fn(&mut Elab) -> Res<Value> + 'static) -> ThunkRef {
+        Rc::new(Thunk { state: RefCell::new(State::Pending(Rc::new(recipe), self.at.clone())) })
+    }
+
     /// What a name means.
     pub fn find(&self, scope: &ScopeRef, name: &str) -> Option<ThunkRef> {
         let mut skipped: Vec<*const Scope> = vec![];

@@ -61,10 +61,11 @@ impl Elab<'_> {
     }
 
     fn set_setting(&self, header: &ScopeRef, setting: &Rc<str>, value: &Rc<crate::syntax::ast::Expr>, scope: ScopeRef) {
+        header.set_origin(setting, value, &scope);
         let (expr, name) = (value.clone(), setting.clone());
         header.set(
             setting,
-            Thunk::new(move |elab| {
+            self.thunk(move |elab| {
                 let value = elab.eval(&expr, &scope)?;
                 Ok(elab.as_setting(&name, value, is_path(&expr)))
             }),
@@ -160,10 +161,11 @@ impl Elab<'_> {
                     if is_path(end) {
                         bound.alias.push(word.text.clone());
                     }
+                    header.set_origin(&word.text, end, caller);
                     let (end, caller, name) = (end.clone(), caller.clone(), word.text.clone());
                     header.set(
                         &word.text,
-                        Thunk::new(move |elab| {
+                        self.thunk(move |elab| {
                             let value = elab.eval(&end, &caller)?;
                             match &value {
                                 // A group is turned into axes once, so that weight and bias agree.
@@ -202,7 +204,7 @@ impl Elab<'_> {
                 let all: Vec<String> = factors.iter().map(|f| f.text.to_string()).collect();
                 header.set(
                     &factor.text,
-                    Thunk::new(move |elab| {
+                    self.thunk(move |elab| {
                         let axis = elab.product_axis(&header_, &setting)?;
                         let factors = axis.map(|a| elab.axis(a).factors.clone()).unwrap_or_default();
                         if factors.len() != wanted {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::eval::is_path;
 use super::reads::{TRAIN_KEYS, names_read, visit};
-use super::scope::{ScopeKind, ScopeRef, Thunk};
+use super::scope::{ScopeKind, ScopeRef};
 use super::value::{Change, ChangeTo, Closure, Home, Instance, Maker, Role, SettingChange, Value, What};
 use super::{Elab, Res, Stop, suggest};
 use crate::diag::Diagnostic;
@@ -105,8 +105,9 @@ impl Elab<'_> {
                 self.declare_factors(body, &head.text, &expr);
                 body.set(
                     &head.text,
-                    Thunk::new(move |elab| {
+                    self.thunk(move |elab| {
                         let value = elab.eval(&expr, &scope)?;
+                        elab.check_sizes(&value, &expr, &scope)?;
                         let value = elab.bound(&field, value, expr.span)?;
                         elab.adopt(value, Some(&owner), &field, &key)
                     }),
@@ -131,7 +132,7 @@ impl Elab<'_> {
                 let (field, owner) = (head.text.clone(), model.clone());
                 body.set(
                     &head.text,
-                    Thunk::new(move |elab| {
+                    self.thunk(move |elab| {
                         let value = old.force(elab)?;
                         let value = elab.amend(value, &change)?;
                         elab.adopt(value, Some(&owner), &field, &key)
@@ -197,7 +198,7 @@ impl Elab<'_> {
             };
             section.set(
                 &key.text,
-                Thunk::new(move |elab| {
+                self.thunk(move |elab| {
                     let value = old.force(elab)?;
                     elab.amend(value, &change)
                 }),
@@ -214,7 +215,7 @@ impl Elab<'_> {
         let (expr, field) = (expr.clone(), key.text.clone());
         section.set(
             &key.text,
-            Thunk::new(move |elab| {
+            self.thunk(move |elab| {
                 let value = elab.eval(&expr, &scope)?;
                 let before = old.as_ref().and_then(|o| o.force(elab).ok()).filter(|v| matches!(v, Value::Num(_)));
                 let value = elab.keep_kind(&path, before.as_ref(), value, expr.span)?;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::emit::Leaf;
 use super::scope::ScopeRef;
-use super::value::{Home, Instance, Num, Role, Tensor, Value};
+use super::value::{Home, Instance, Num, Tensor, Value};
 use super::{Elab, Res, Stored};
 use crate::diag::Diagnostic;
 use crate::ir::graph::Outer;
@@ -96,7 +96,7 @@ impl Elab<'_> {
             init,
             span,
         };
-        self.stored.push(Stored { weight, role: home.role, root: home.root.clone(), model: home.model });
+        self.stored.push(Stored { weight, role: home.role, root: home.root.clone() });
         let node = self.leaf(Leaf::Weight(id), NodeOp::Weight(id), Outer::One, shape.axes.clone(), span);
         Tensor { node, axes: shape.axes.clone(), loops: vec![], of: None }
     }
@@ -201,10 +201,5 @@ impl Elab<'_> {
             return self.error("V0209", text, span, "other axes");
         }
         Ok(Init::Computed(self.arranged(&t, &shape.axes, span).node))
-    }
-
-    /// Role of a stored tensor, as training sees it.
-    pub(super) fn is_trained(&self, stored: &Stored) -> bool {
-        stored.role == Role::Trained && stored.weight.kind != WeightKind::Buffer
     }
 }
