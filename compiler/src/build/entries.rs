@@ -20,7 +20,8 @@ pub fn init(model: &Model, start: &mut Start) -> Graph {
         let place: Arc<str> = weight.key.as_str().into();
         let ty = Type::new(DType::F64, Outer::One, weight.stored.iter().map(|n| Dim::fixed(*n, "")).collect());
         let value = initial(&mut low, weight, &ty, &place);
-        low.graph.add(Op::Store(slot), &[value], vec![ty], Some(weight.span), &place);
+        // Slots are f32 whatever is stored.
+        low.graph.add(Op::Store(slot), &[value], vec![ty.with_dtype(DType::F32)], Some(weight.span), &place);
     }
     low.graph
 }
