@@ -55,8 +55,10 @@ pub fn before_gradient() -> &'static [Pass] {
 
 /// The pass of that name and those that it expects to have run before it: for tests and for `ir --stage`.
 pub fn up_to(name: &str) -> Option<&'static [Pass]> {
-    let last = before_gradient().iter().position(|p| p.name == name)?;
-    Some(&before_gradient()[..=last])
+    [before_gradient(), bf16()].into_iter().find_map(|list| {
+        let last = list.iter().position(|p| p.name == name)?;
+        Some(&list[..=last])
+    })
 }
 
 /// Passes over an entry with its gradients and updates.

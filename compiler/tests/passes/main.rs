@@ -2,6 +2,7 @@
 
 mod files;
 mod model;
+mod random;
 mod world;
 
 use std::collections::BTreeMap;
