@@ -20,15 +20,10 @@ awk '
     if (!(last < 0.9 * first)) { print "demo: the model did not learn (ratio must be below 0.9)"; exit 1 }
   }' "$out/metrics.jsonl"
 
-checkpoint=$(ls -d "$out"/checkpoints/*/ | tail -n 1)
 cat <<END
 
-The model is trained.
-  checkpoint      ${checkpoint}model.safetensors
-  metrics         $out/metrics.jsonl
-  resolved model  $out/resolved.vjepa
-Next:
-  cp models/tiny.vjepa models/mine.vjepa     then change a size or a mask and compile it
+The model has learnt. Next:
+  cp models/tiny.vjepa models/mine.vjepa     then change a size or a mask, and
   $vjepac check models/mine.vjepa
   $vjepac compile models/mine.vjepa:tiny -o mine.vjc && $run train mine.vjc --data examples/clips --out runs/mine
 END

@@ -85,7 +85,7 @@ fn run_bench(settings: &settings::Bench) -> Result<bool> {
 
 fn read(path: &Path) -> Result<(Arc<Program>, Vec<u8>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    let program: Program = Err(Error::failed(format!("`{}` cannot be read yet", path.display())))?;
+    let program = Program::read(&bytes).map_err(|e| Error::failed(format!("`{}`: {e}", path.display())))?;
     Ok((Arc::new(program), bytes))
 }
 

@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 pub fn contents(program: &Program, seed: u64) -> Result<Vec<(SlotId, Vec<f32>)>> {
     let graph = program.entry(Entry::Init);
     let stores: Vec<Value> = graph.nodes.node_indices().map(Value::from).collect();
-    let store = |value: &Value| match graph.op(*value) {
-        Op::Store(slot) => Some(content(program, graph, *value, *slot, seed).map(|data| (*slot, data))),
-        _ => None,
+    let store = |value: &Value| {
+        let Op::Store(slot) = graph.op(*value) else { return None };
+        Some(content(program, graph, *value, *slot, seed).map(|data| (*slot, data)))
     };
     stores.par_iter().filter_map(store).collect()
 }
