@@ -88,7 +88,7 @@ pub fn table(sources: &Sources, all: &[Setting]) -> String {
             }
             None => "--set".to_owned(),
         };
-        format!("{:width$} = {:40}  {place}\n", s.path, shorten(&s.value))
+        format!("{:width$} = {:60}  {place}\n", s.path, shorten(&s.value))
     };
     all.iter().map(line).collect()
 }
