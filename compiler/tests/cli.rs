@@ -130,7 +130,7 @@ fn keys_settings_and_parts_are_listed() {
     assert!(first["key"].is_string() && first["shape"].is_array() && first["kind"].is_string());
     let settings = json(&vjepac(&["settings", "models/tiny.vjepa", "--set", "train.steps=7", "--json"]));
     let at = |path: &str| settings.as_array().unwrap().iter().find(|s| s["path"] == path).cloned().unwrap_or_default();
-    assert_eq!((at("encoder.depth")["value"].as_str(), at("encoder.depth")["line"].as_i64()), (Some("4"), Some(6)));
+    assert_eq!((at("encoder.depth")["value"].as_str(), at("encoder.depth")["line"].as_i64()), (Some("4"), Some(8)));
     assert_eq!((at("train.steps")["value"].as_str(), at("train.steps")["origin"].as_str()), (Some("7"), Some("--set")));
     assert_eq!(at("encoder.hidden")["origin"].as_str(), Some("default"));
     let part = json(&vjepac(&["explain", "models/tiny.vjepa", "encoder", "--json"]));

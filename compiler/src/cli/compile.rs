@@ -12,7 +12,7 @@ pub fn run(session: &mut Session, output: &Path, taps: bool) -> Result<(), Failu
     session.report(&warnings);
     let bytes = program.write();
     write_whole(output, &bytes).map_err(|e| {
-        Failure::Usage(format!("`{}` cannot be written: {}", output.display(), e.to_string().to_lowercase()))
+        Failure::File(format!("`{}` cannot be written: {}", output.display(), e.to_string().to_lowercase()))
     })?;
     eprintln!("{}: model `{}`, {} bytes", output.display(), program.name, bytes.len());
     Ok(())

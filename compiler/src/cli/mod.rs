@@ -142,20 +142,26 @@ fn run(command: Command) -> ExitCode {
 fn with_session(input: Input, json: bool, command: impl FnOnce(&mut Session) -> Result<(), Failure>) -> ExitCode {
     let mut session = match Session::open(&input.target, &input.set) {
         Ok(session) => session,
-        Err(message) => return usage(&message),
+        Err(failure) => return fail(failure, None, json),
     };
     match command(&mut session) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(message)) => usage(&message),
-        Err(Failure::Source(found)) => {
-            if json {
-                session::print(&session::pretty(&vjepac::render::to_json(&session.sources, &found)));
-            } else {
-                session.report(&found);
-            }
-            ExitCode::from(SOURCE_ERRORS)
-        }
+        Err(failure) => fail(failure, Some(&session), json),
     }
+}
+
+/// Says why a command did not do its work.
+fn fail(failure: Failure, session: Option<&Session>, json: bool) -> ExitCode {
+    match (failure, session) {
+        (Failure::Usage(message), _) => return usage(&message),
+        (Failure::File(message), _) => eprintln!("error: {message}"),
+        (Failure::Source(found), Some(session)) if json => {
+            session::print(&session::pretty(&vjepac::render::to_json(&session.sources, &found)));
+        }
+        (Failure::Source(found), Some(session)) => session.report(&found),
+        (Failure::Source(_), None) => unreachable!("compiler bug: an error in a source that was not opened"),
+    }
+    ExitCode::from(SOURCE_ERRORS)
 }
 
 fn usage(message: &str) -> ExitCode {

@@ -15,7 +15,9 @@ use vjepac::source::{FileId, Loader, Sources};
 pub enum Failure {
     /// The command line is wrong.
     Usage(String),
-    /// The source is.
+    /// A file cannot be read or written.
+    File(String),
+    /// The source is wrong.
     Source(Vec<Diagnostic>),
 }
 
@@ -42,12 +44,12 @@ pub struct Session {
 
 impl Session {
     /// Reads `FILE[:MODEL]`.
-    pub fn open(target: &str, set: &[String]) -> Result<Session, String> {
+    pub fn open(target: &str, set: &[String]) -> Result<Session, Failure> {
         let (path, model) = split_target(target);
-        let text = read(Path::new(path)).map_err(|why| format!("`{path}` cannot be read: {why}"))?;
+        let text = read(Path::new(path)).map_err(|why| Failure::File(format!("`{path}` cannot be read: {why}")))?;
         let mut sources = Sources::default();
         let file = sources.add(path, text);
-        let overrides = set.iter().map(|s| override_of(s)).collect::<Result<_, _>>()?;
+        let overrides = set.iter().map(|s| override_of(s)).collect::<Result<_, _>>().map_err(Failure::Usage)?;
         Ok(Session { sources, file, wanted: model.map(str::to_owned), overrides })
     }
 
