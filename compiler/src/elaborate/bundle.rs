@@ -10,7 +10,9 @@ use std::rc::Rc;
 use super::{Override, builtins, imports};
 use crate::diag::Fallible;
 use crate::source::{FileId, Sources};
-use crate::syntax::ast::{Arg, Ast, Body, Def, DefValue, Expr, ExprKind, Formal, FormalKind, Gen, Learn, Stmt, StmtKind, Word};
+use crate::syntax::ast::{
+    Arg, Ast, Body, Def, DefValue, Expr, ExprKind, Formal, FormalKind, Gen, Learn, Stmt, StmtKind, Word,
+};
 use crate::syntax::parse::parse;
 use crate::syntax::print::print_def;
 
@@ -36,7 +38,8 @@ pub fn resolved(sources: &mut Sources, file: FileId, name: &str, overrides: &[Ov
     let mut text = format!("# The model `{name}` with everything it needs in one file.\n");
     for place in order.iter().filter(|p| **p != target).chain([&target]) {
         let (ast, names) = files.get(sources, place.0)?;
-        let def = ast.defs.iter().find(|d| d.name.text == place.1).expect("compiler bug: a definition has gone").clone();
+        let def =
+            ast.defs.iter().find(|d| d.name.text == place.1).expect("compiler bug: a definition has gone").clone();
         text.push('\n');
         text.push_str(print_def(&rename_def(&def, names, &out)).trim_end());
         text.push('\n');
@@ -128,14 +131,18 @@ impl Files {
 /// bundle does no harm.
 fn reached(def: &Def, names: &Names) -> Vec<Place> {
     let mut found = Vec::new();
-    let mut renamer = Renamer { rename: &mut |name: &str| {
-        if let Some(place) = names.get(name)
-            && !found.contains(place)
-        {
-            found.push(place.clone());
-        }
-        None
-    }, bound: Vec::new(), blind: true };
+    let mut renamer = Renamer {
+        rename: &mut |name: &str| {
+            if let Some(place) = names.get(name)
+                && !found.contains(place)
+            {
+                found.push(place.clone());
+            }
+            None
+        },
+        bound: Vec::new(),
+        blind: true,
+    };
     renamer.def(def);
     found
 }

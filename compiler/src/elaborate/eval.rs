@@ -13,13 +13,15 @@ use crate::model::NodeOp;
 use crate::source::Span;
 use crate::syntax::ast::{Expr, ExprKind, Kind, Op, Word};
 
-/// Nested evaluations; chosen so that the stack of a test thread (2 MiB) is not exhausted.
+/// Nested evaluations. Real models stay below 100.
 const MAX_DEPTH: usize = 400;
+/// Bytes of stack that an evaluation may use, whatever its depth: threads have at least 2 MiB.
+const MAX_STACK: usize = 1 << 20;
 
 impl Elab<'_> {
     /// The value of an expression in a scope.
     pub(super) fn eval(&mut self, expr: &Rc<Expr>, scope: &ScopeRef) -> Res<Value> {
-        if self.depth >= MAX_DEPTH {
+        if self.depth >= MAX_DEPTH || self.stack_start.abs_diff(stack_position()) > MAX_STACK {
             let text = "this is too deeply nested";
             return self.error("V0105", text, expr.span, "evaluation went too deep here");
         }
@@ -277,6 +279,12 @@ impl Elab<'_> {
         let (expr, scope) = (expr.clone(), scope.clone());
         self.thunk(move |elab| elab.eval(&expr, &scope))
     }
+}
+
+/// About where the stack ends at present.
+pub fn stack_position() -> usize {
+    let here = 0u8;
+    std::ptr::from_ref(&here).addr()
 }
 
 /// `encoder.dim` as text, if the expression is a path.

@@ -140,7 +140,7 @@ struct Follower {
     source: Rc<Instance>,
     /// The copies, of which one is used.
     copies: Vec<Rc<Instance>>,
-    momentum: crate::model::Schedule,
+    momentum: model::Schedule,
 }
 
 /// A stored tensor before it is known what it is to training.
@@ -194,6 +194,8 @@ struct Elab<'a> {
     /// Fields that nothing reads, in files of the user.
     unread: Vec<Diagnostic>,
     depth: usize,
+    /// Where the stack stood when elaboration began.
+    stack_start: usize,
     instances: usize,
     groups: usize,
 }
@@ -226,6 +228,7 @@ impl<'a> Elab<'a> {
             at: Context { place: "".into(), site: None, expanding: None },
             unread: vec![],
             depth: 0,
+            stack_start: eval::stack_position(),
             instances: 0,
             groups: 0,
         }

@@ -32,7 +32,8 @@ fn brief(sources: &Sources, errors: &[Diagnostic]) -> String {
 fn text(source: &str, model: Option<&str>, sets: &[(&str, &str)]) -> Result<Model, String> {
     let mut sources = Sources::default();
     let file = sources.add("models/test.vjepa", source);
-    let overrides: Vec<Override> = sets.iter().map(|(p, v)| Override { path: (*p).into(), value: (*v).into() }).collect();
+    let overrides: Vec<Override> =
+        sets.iter().map(|(p, v)| Override { path: (*p).into(), value: (*v).into() }).collect();
     elaborate(&mut sources, &Disk, file, model, &overrides).map_err(|e| brief(&sources, &e))
 }
 
@@ -40,7 +41,8 @@ fn text(source: &str, model: Option<&str>, sets: &[(&str, &str)]) -> Result<Mode
 fn file(path: &str, model: Option<&str>, sets: &[(&str, &str)]) -> Result<Model, String> {
     let mut sources = Sources::default();
     let file = sources.add(path, Disk.load(path)?);
-    let overrides: Vec<Override> = sets.iter().map(|(p, v)| Override { path: (*p).into(), value: (*v).into() }).collect();
+    let overrides: Vec<Override> =
+        sets.iter().map(|(p, v)| Override { path: (*p).into(), value: (*v).into() }).collect();
     elaborate(&mut sources, &Disk, file, model, &overrides).map_err(|e| brief(&sources, &e))
 }
 
@@ -52,7 +54,8 @@ fn good(path: &str, model: &str) -> Model {
 const VITL16: &str = "models/vjepa-vitl16.vjepa";
 
 /// What training settings every small model needs.
-const TRAIN: &str = "train { data = [\"d\"], batch = 4, group = 2, steps = 10, optimizer = adamw(lr = 1e-3), precision = \"f32\" }";
+const TRAIN: &str =
+    "train { data = [\"d\"], batch = 4, group = 2, steps = 10, optimizer = adamw(lr = 1e-3), precision = \"f32\" }";
 
 /// A small model around some lines: an 8 x 8 image in 4 x 4 patches, one block `encoder`.
 fn small(lines: &str) -> Result<Model, String> {

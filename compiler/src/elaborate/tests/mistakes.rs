@@ -9,7 +9,10 @@ fn the_corpus_of_mistakes_is_rejected() {
         ("e02", "V0101 `encoder` has no setting called `dpth` | dpth"),
         ("e03", "V0102 `multiblok` is not defined here | multiblok"),
         ("e04", "V0201 1024 channels do not split evenly into 12 heads | 12"),
-        ("e05", "V0202 axis `rows` would have 14.9333 positions, which is not a whole number | clip.size / encoder.patch"),
+        (
+            "e05",
+            "V0202 axis `rows` would have 14.9333 positions, which is not a whole number | clip.size / encoder.patch",
+        ),
         ("e06", "V0301 `clip.size` is measured in px, not in frames | 16 frames"),
         ("e07", "V0203 `fc2` works on axis `hidden` (4096), which its input does not have | gelu(x)"),
         ("e08", "V0204 this tensor has no axis called `key` | key"),
@@ -58,13 +61,17 @@ fn names_and_fields() {
     assert!(wrong("loss = a a = b b = a").starts_with("V0106"));
     assert!(wrong("loss = mean(encoder.norm(encoder(image))) loss = 1").starts_with("V0110 `loss` is defined twice"));
     assert!(wrong("loss = mean(encoder())").starts_with("V0108 `vit2d` needs an input `image`"));
-    assert!(wrong("loss = linear(8 -> 8)(encoder(image))").contains("V0108 `w` is stored, so its block must have a name"));
+    assert!(
+        wrong("loss = linear(8 -> 8)(encoder(image))").contains("V0108 `w` is stored, so its block must have a name")
+    );
 }
 
 #[test]
 fn axes() {
     assert!(wrong("loss = mean[tokns](encoder(image))").starts_with("V0204 this tensor has no axis called `tokns`"));
-    assert!(wrong("loss = mean[tokens](encoder(image))").starts_with("V0206 `loss` must be one number, but it is a tensor"));
+    assert!(
+        wrong("loss = mean[tokens](encoder(image))").starts_with("V0206 `loss` must be one number, but it is a tensor")
+    );
     assert!(wrong("loss = mean(encoder(image), dim = 1)").starts_with("V0108 `mean` takes no settings by name"));
     assert!(wrong("loss = mean(encoder(image)[tokens -> (a: 3, b)])").starts_with("V0208"));
     assert!(wrong("loss = mean(encoder(image)[tokens = 16])").starts_with("V0204 axis `tokens` has 16 positions"));
@@ -92,11 +99,23 @@ fn masks() {
         );
         text(&source, None, &[]).err().unwrap_or_default()
     };
-    assert!(with("target = [ r < 2 for r in rows ] context = not target").starts_with("V0402 `context` of mask `hide` says nothing for axis `cols`"));
-    assert!(with("target = [ r < 2 for r in rows, c in cols ]").starts_with("V0403 mask `hide` does not say what its `context` is"));
-    assert!(with("x ~ 3..1, target = [ r < x for r in rows, c in cols ] context = not target").starts_with("V0403 there is nothing between 3 and 1"));
+    assert!(
+        with("target = [ r < 2 for r in rows ] context = not target")
+            .starts_with("V0402 `context` of mask `hide` says nothing for axis `cols`")
+    );
+    assert!(
+        with("target = [ r < 2 for r in rows, c in cols ]")
+            .starts_with("V0403 mask `hide` does not say what its `context` is")
+    );
+    assert!(
+        with("x ~ 3..1, target = [ r < x for r in rows, c in cols ] context = not target")
+            .starts_with("V0403 there is nothing between 3 and 1")
+    );
     assert!(with("x ~ 0..3, target = [ r < x for r in rows, c in cols ] context = not target").is_empty());
-    assert!(with("x ~ 0..3, y ~ 0..=x per batch target = [ r < y for r in rows, c in cols ] context = not target").starts_with("V0403 `y` is one draw for the batch"));
+    assert!(
+        with("x ~ 0..3, y ~ 0..=x per batch target = [ r < y for r in rows, c in cols ] context = not target")
+            .starts_with("V0403 `y` is one draw for the batch")
+    );
 }
 
 #[test]
@@ -107,4 +126,26 @@ fn evaluation_that_goes_too_deep_is_an_error() {
     let many: String = (0..500).map(|i| format!("f{i} = f{} + 1,\n", i + 1)).collect();
     let found = wrong(&format!("{many} f500 = 1, loss = f0"));
     assert!(found.contains("too deeply nested"), "{found}");
+}
+
+#[test]
+fn long_chains_of_definitions_are_an_error() {
+    let last = 500;
+    let fns: String = (0..last).map(|i| format!("fn f{i}(x) = f{}(x)\n", i + 1)).collect();
+    let model = format!("model m {{ image = image(size = 8 px) loss = mean(f0(image)) {TRAIN} }}");
+    let found = text(&format!("{fns} fn f{last}(x) = x\n {model}"), None, &[]).err().unwrap_or_default();
+    assert!(found.contains("too deeply nested"), "{found}");
+    let blocks: String =
+        (0..last).map(|i| format!("block b{i}() {{ p = b{}() forward(x) = p(x) }}\n", i + 1)).collect();
+    let model = format!("model m {{ image = image(size = 8 px) p = b0() loss = mean(p(image)) {TRAIN} }}");
+    let found =
+        text(&format!("{blocks} block b{last}() {{ forward(x) = x }}\n {model}"), None, &[]).err().unwrap_or_default();
+    assert!(found.contains("too deeply nested"), "{found}");
+    let settings: String = (0..last)
+        .map(|i| format!("block b{i}(n = 1) {{ p = b{}(n = n + 1) d = p.n forward(x) = x * d }}\n", i + 1))
+        .collect();
+    let model = format!("model m {{ image = image(size = 8 px) p = b0() loss = mean(p(image)) {TRAIN} }}");
+    assert!(
+        text(&format!("{settings} block b{last}(n = 1) {{ d = n forward(x) = x * d }}\n {model}"), None, &[]).is_ok()
+    );
 }

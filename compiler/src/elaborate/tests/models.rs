@@ -106,7 +106,10 @@ fn probe_keys_are_the_published_ones() {
     assert_eq!(stored(&m, "head"), want);
     assert_eq!(m.networks, ["head"]);
     let encoder = m.weights.iter().filter(|w| w.key.starts_with("encoder."));
-    assert!(encoder.clone().count() == 293 && encoder.clone().all(|w| matches!(w.kind, WeightKind::Frozen | WeightKind::Buffer)));
+    assert!(
+        encoder.clone().count() == 293
+            && encoder.clone().all(|w| matches!(w.kind, WeightKind::Frozen | WeightKind::Buffer))
+    );
 }
 
 #[test]

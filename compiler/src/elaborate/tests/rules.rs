@@ -15,7 +15,8 @@ fn count(m: &Model, is: impl Fn(&NodeOp) -> bool) -> usize {
 
 #[test]
 fn equal_sizes_are_not_equal_axes() {
-    let found = wrong("proj = linear(encoder.dim -> other) other = 8, loss = mean(proj(encoder(image)) - encoder(image))");
+    let found =
+        wrong("proj = linear(encoder.dim -> other) other = 8, loss = mean(proj(encoder(image)) - encoder(image))");
     assert!(found.starts_with("V0205 `-` would need an outer product of"), "{found}");
     accepts("proj = linear(encoder.dim -> encoder.dim) loss = mean(proj(encoder(image)) - encoder(image))");
 }
@@ -32,7 +33,8 @@ fn a_linear_layer_without_bias_adds_nothing() {
 #[test]
 fn comprehensions_run_over_axes_in_the_order_written() {
     let m = accepts("y = [ encoder(image)[tokens = 0] * r for c in cols, r in rows ] loss = mean(y)");
-    let axes: Vec<&str> = m.node(m.taps.iter().find(|t| t.name == "y").unwrap().node).axes.iter().map(|a| &*m.axis(*a).name).collect();
+    let axes: Vec<&str> =
+        m.node(m.taps.iter().find(|t| t.name == "y").unwrap().node).axes.iter().map(|a| &*m.axis(*a).name).collect();
     assert_eq!(axes, ["cols", "rows", "dim"]);
 }
 
@@ -104,7 +106,9 @@ fn masks_of_different_kinds_are_run_over_one_by_one() {
 
 #[test]
 fn a_place_in_a_list_that_must_be_known_is_known() {
-    let m = accepts(&format!("{DRAW} scale = [1, 10] loss = mean([ scale[i] * mean(encoder(image, z.context)) for i, z ~ [mask, mask] ])"));
+    let m = accepts(&format!(
+        "{DRAW} scale = [1, 10] loss = mean([ scale[i] * mean(encoder(image, z.context)) for i, z ~ [mask, mask] ])"
+    ));
     assert_eq!(m.sets, [[0], [1]]);
 }
 
@@ -120,9 +124,7 @@ fn joined_axes_can_be_taken_apart() {
 
 #[test]
 fn index_sets_belong_to_their_grid() {
-    let found = wrong(&format!(
-        "{DRAW} loss = mean([ mean(encoder(image)[dim in z.target]) for z ~ [mask] ])"
-    ));
+    let found = wrong(&format!("{DRAW} loss = mean([ mean(encoder(image)[dim in z.target]) for z ~ [mask] ])"));
     assert!(found.starts_with("V0207 these are indices into `tokens` (16), not into `dim` (8)"), "{found}");
 }
 
@@ -137,7 +139,9 @@ fn an_average_needs_its_block_in_the_model() {
 fn two_fields_are_two_sets_of_weights_and_one_field_is_one() {
     let m = accepts("a = linear(encoder.dim -> encoder.dim) b = a loss = mean(b(a(encoder(image))))");
     assert_eq!(m.weights.iter().filter(|w| w.key.ends_with("weight") && !w.key.starts_with("encoder.")).count(), 1);
-    let m = accepts("a = linear(encoder.dim -> encoder.dim) b = linear(encoder.dim -> encoder.dim) loss = mean(b(a(encoder(image))))");
+    let m = accepts(
+        "a = linear(encoder.dim -> encoder.dim) b = linear(encoder.dim -> encoder.dim) loss = mean(b(a(encoder(image))))",
+    );
     assert_eq!(m.networks, ["encoder", "a", "b"]);
 }
 

@@ -4,7 +4,13 @@ use super::*;
 use crate::model::NodeOp;
 
 fn base(lines: &str) -> Result<Model, String> {
-    text(&format!("from ./vjepa-vitl16 import vjepa_vitl16\nmodel m = vjepa_vitl16 with {{ encoder {{ dim = 48, depth = 1, heads = 3 }} predictor {{ dim = 24, depth = 1, heads = 3 }} {lines} }}"), None, &[])
+    text(
+        &format!(
+            "from ./vjepa-vitl16 import vjepa_vitl16\nmodel m = vjepa_vitl16 with {{ encoder {{ dim = 48, depth = 1, heads = 3 }} predictor {{ dim = 24, depth = 1, heads = 3 }} {lines} }}"
+        ),
+        None,
+        &[],
+    )
 }
 
 fn shape(m: &Model, key: &str) -> Vec<usize> {
@@ -52,7 +58,8 @@ fn list_items_are_reached_by_position_and_all_at_once() {
 
 #[test]
 fn the_number_of_masks_gives_the_number_of_queries() {
-    let m = file(VITL16, None, &[("masks", "[tube(tokens)]"), ("encoder.depth", "1"), ("predictor.depth", "1")]).unwrap();
+    let m =
+        file(VITL16, None, &[("masks", "[tube(tokens)]"), ("encoder.depth", "1"), ("predictor.depth", "1")]).unwrap();
     assert!(m.weights.iter().any(|w| w.key == "predictor.mask_tokens.0"));
     assert!(!m.weights.iter().any(|w| w.key == "predictor.mask_tokens.1"));
     assert_eq!(m.masks[0].name, "masks.0");
@@ -79,7 +86,11 @@ fn definitions_are_values_with_defaults_of_their_own() {
 
 #[test]
 fn a_new_field_needs_a_reader() {
-    assert!(base("extra = 3, distance = distance").unwrap_err().starts_with("V0103 `vjepa_vitl16` has no field called `extra`"));
+    assert!(
+        base("extra = 3, distance = distance")
+            .unwrap_err()
+            .starts_with("V0103 `vjepa_vitl16` has no field called `extra`")
+    );
     base("scale = 3, loss = scale * loss").unwrap();
     assert!(base("train.extra = 3").unwrap_err().starts_with("V0103 `train` has no field called `extra`"));
     base("train.extra = 300, train.warmup = train.extra").unwrap();
