@@ -31,7 +31,7 @@ fn what_is_computed_from_a_changed_setting_follows() {
 fn the_own_path_means_the_value_before() {
     let m = base("train.peak = 2 * train.peak, encoder.hidden = encoder.hidden / 2").unwrap();
     assert_eq!(shape(&m, "encoder.blocks.0.mlp.fc1.weight"), [96, 48]);
-    let crate::model::Optimizer::Adamw { lr, .. } = &m.train.optimizer else { panic!("not adamw") };
+    let model::Optimizer::Adamw { lr, .. } = &m.train.optimizer else { panic!("not adamw") };
     assert_eq!(lr.at(12_000.0, 90_000.0), 2.0 * 6.25e-4);
 }
 
