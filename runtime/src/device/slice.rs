@@ -38,8 +38,12 @@ pub fn segments(tables: &Tables, all: &Segments, clips: &Range<usize>) -> Segmen
     Segments { clips: clips.len(), sets: sets.collect() }
 }
 
-/// Ranges of clips of at most `most` clips each, made of whole groups of `group` clips: at least one group each.
+/// Ranges of clips of at most `most` clips each, made of whole groups of `group` clips: at least one group each. The last
+/// group may be smaller.
 pub fn micro_batches(clips: usize, group: usize, most: usize) -> Vec<Range<usize>> {
+    if most >= clips {
+        return std::iter::once(0..clips).collect();
+    }
     let size = (most / group.max(1)).max(1) * group.max(1);
     (0..clips).step_by(size).map(|start| start..(start + size).min(clips)).collect()
 }
@@ -54,6 +58,7 @@ mod tests {
     fn micro_batches_hold_whole_groups() {
         assert_eq!(micro_batches(7, 2, 4), [0..4, 4..7]);
         assert_eq!(micro_batches(7, 3, 4), [0..3, 3..6, 6..7]);
+        assert_eq!(micro_batches(7, 2, 7).len(), 1);
         assert_eq!(micro_batches(7, 2, 100).len(), 1);
     }
 
