@@ -61,6 +61,10 @@ fn a_clean_model_exits_with_zero() {
 
 #[test]
 fn errors_exit_with_one_and_stand_where_they_are() {
+    let output = vjepac(&["check", "missing.vjepa"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (1, ""));
+    assert!(stderr(&output).contains("missing.vjepa"));
+
     let folder = Folder::new("errors");
     let file = folder.file("m.vjepa", "model m = base with {\n  é = f(dim: 3)\n  a = x ** 2\n}\n");
     let output = vjepac(&["check", &file]);
@@ -83,7 +87,6 @@ fn errors_exit_with_one_and_stand_where_they_are() {
 fn a_wrong_command_line_exits_with_two() {
     for args in [
         &["check"][..],
-        &["check", "missing.vjepa"],
         &["check", "models/tiny.vjepa:nobody"],
         &["check", "models/tiny.vjepa", "--set", "depth"],
         &["keys", "models/masking.vjepa"],
@@ -128,10 +131,10 @@ fn keys_settings_and_parts_are_listed() {
     let keys = json(&vjepac(&["keys", "models/tiny.vjepa", "--json"]));
     let first = &keys[0];
     assert!(first["key"].is_string() && first["shape"].is_array() && first["kind"].is_string());
-    let settings = json(&vjepac(&["settings", "models/tiny.vjepa", "--set", "train.steps=7", "--json"]));
+    let settings = json(&vjepac(&["settings", "models/tiny.vjepa", "--set", "train.steps=700", "--json"]));
     let at = |path: &str| settings.as_array().unwrap().iter().find(|s| s["path"] == path).cloned().unwrap_or_default();
     assert_eq!((at("encoder.depth")["value"].as_str(), at("encoder.depth")["line"].as_i64()), (Some("4"), Some(8)));
-    assert_eq!((at("train.steps")["value"].as_str(), at("train.steps")["origin"].as_str()), (Some("7"), Some("--set")));
+    assert_eq!((at("train.steps")["value"].as_str(), at("train.steps")["origin"].as_str()), (Some("700"), Some("--set")));
     assert_eq!(at("encoder.hidden")["origin"].as_str(), Some("default"));
     let part = json(&vjepac(&["explain", "models/tiny.vjepa", "encoder", "--json"]));
     assert!(part["weights"].as_array().unwrap().len() > 10);
