@@ -34,7 +34,7 @@ pub fn unary(cx: &Context, step: &Step, op: UnaryOp) -> Result<(), LowerError> {
         UnaryOp::Floor => map(cx, step, f32::floor),
         UnaryOp::Ceil => map(cx, step, f32::ceil),
         UnaryOp::Round => map(cx, step, f32::round_ties_even),
-        UnaryOp::Sign => map(cx, step, |x| f32::from(u8::from(x > 0.0)) - f32::from(u8::from(x < 0.0))),
+        UnaryOp::Sign => map(cx, step, |x| if x == 0.0 { 0.0 } else { x.signum() }),
         UnaryOp::Not => map(cx, step, |x| f32::from(u8::from(x == 0.0))),
     }
     Ok(())
@@ -42,8 +42,9 @@ pub fn unary(cx: &Context, step: &Step, op: UnaryOp) -> Result<(), LowerError> {
 
 /// Function of two inputs.
 pub fn binary(cx: &Context, step: &Step, op: BinaryOp) -> Result<(), LowerError> {
+    let whole = cx.ty(step.inputs[0]).dtype == DType::I32;
     if cx.is_number(step.inputs[0]) && cx.is_number(step.inputs[1]) {
-        let number = binary_number(op, cx.number(step.inputs[0]), cx.number(step.inputs[1]));
+        let number = binary_number(op, whole, cx.number(step.inputs[0]), cx.number(step.inputs[1]));
         cx.set_number(step, round_to(cx.ty(step.outputs[0]).dtype, number));
         return Ok(());
     }
@@ -52,11 +53,16 @@ pub fn binary(cx: &Context, step: &Step, op: BinaryOp) -> Result<(), LowerError>
         BinaryOp::Add => zip(cx, step, |a, b| a + b),
         BinaryOp::Sub => zip(cx, step, |a, b| a - b),
         BinaryOp::Mul => zip(cx, step, |a, b| a * b),
+        // Whole numbers divide downwards; f64, because a quotient in f32 may round up to a whole number.
+        BinaryOp::Div if whole => zip(cx, step, |a, b| (f64::from(a) / f64::from(b)).floor() as f32),
+        BinaryOp::Rem if whole => {
+            zip(cx, step, |a, b| (f64::from(a) - (f64::from(a) / f64::from(b)).floor() * f64::from(b)) as f32)
+        }
         BinaryOp::Div => zip(cx, step, |a, b| a / b),
         BinaryOp::Rem => zip(cx, step, |a, b| a - (a / b).floor() * b),
         BinaryOp::Pow => zip(cx, step, f32::powf),
-        BinaryOp::Min => zip(cx, step, f32::min),
-        BinaryOp::Max => zip(cx, step, f32::max),
+        BinaryOp::Min => zip(cx, step, |a, b| if b < a { b } else { a }),
+        BinaryOp::Max => zip(cx, step, |a, b| if b > a { b } else { a }),
         BinaryOp::Eq => zip(cx, step, move |a, b| truth(a == b)),
         BinaryOp::Ne => zip(cx, step, move |a, b| truth(a != b)),
         BinaryOp::Lt => zip(cx, step, move |a, b| truth(a < b)),
@@ -219,22 +225,36 @@ fn unary_number(op: UnaryOp, x: f64) -> f64 {
         UnaryOp::Floor => x.floor(),
         UnaryOp::Ceil => x.ceil(),
         UnaryOp::Round => x.round_ties_even(),
-        UnaryOp::Sign => f64::from(u8::from(x > 0.0)) - f64::from(u8::from(x < 0.0)),
+        UnaryOp::Sign if x == 0.0 => 0.0,
+        UnaryOp::Sign => x.signum(),
         UnaryOp::Not => f64::from(u8::from(x == 0.0)),
     }
 }
 
-fn binary_number(op: BinaryOp, a: f64, b: f64) -> f64 {
+fn binary_number(op: BinaryOp, whole: bool, a: f64, b: f64) -> f64 {
     let truth = |b: bool| f64::from(u8::from(b));
     match op {
         BinaryOp::Add => a + b,
         BinaryOp::Sub => a - b,
         BinaryOp::Mul => a * b,
+        BinaryOp::Div if whole => (a / b).floor(),
         BinaryOp::Div => a / b,
         BinaryOp::Rem => a - (a / b).floor() * b,
         BinaryOp::Pow => libm::pow(a, b),
-        BinaryOp::Min => a.min(b),
-        BinaryOp::Max => a.max(b),
+        BinaryOp::Min => {
+            if b < a {
+                b
+            } else {
+                a
+            }
+        }
+        BinaryOp::Max => {
+            if b > a {
+                b
+            } else {
+                a
+            }
+        }
         BinaryOp::Eq => truth(a == b),
         BinaryOp::Ne => truth(a != b),
         BinaryOp::Lt => truth(a < b),

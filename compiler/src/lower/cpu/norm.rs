@@ -179,7 +179,7 @@ fn for_rows(shape: &crate::plan::shape::Shape, task: impl Fn(usize, usize, usize
 simd! {
     /// x = softmax(x) for every row of width d.
     pub fn softmax_rows(x: &mut [f32], d: usize) { <FMA>
-        for x in x.chunks_exact_mut(d) {
+        for x in x.chunks_exact_mut(d.max(1)) {
             let top = largest(x);
             for v in x.iter_mut() {
                 *v = exp::<FMA>(*v - top);

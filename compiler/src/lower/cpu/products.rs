@@ -138,6 +138,9 @@ pub unsafe fn tile(p: Product, out: *mut f32, row: usize) {
         return;
     }
     unsafe {
+        if p.k == 0 && !p.add {
+            (0..p.m).for_each(|i| std::slice::from_raw_parts_mut(out.add(i * row), p.n).fill(0.0));
+        }
         gemm::gemm(
             p.m,
             p.n,
@@ -145,7 +148,7 @@ pub unsafe fn tile(p: Product, out: *mut f32, row: usize) {
             out,
             1,
             row as isize,
-            p.add,
+            p.add || p.k == 0,
             p.a.data,
             p.a.col as isize,
             p.a.row as isize,

@@ -4,7 +4,7 @@
 //! are added in order.
 
 use super::context::{Context, View};
-use super::parallel::{CHUNK, each, pieces};
+use super::parallel::{CHUNK, each, pieces, simd};
 use crate::ir::op::ReduceOp;
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -19,34 +19,38 @@ pub fn reduce(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) -> Result
     let out = cx.shape(step.outputs[0]);
     let place = cx.shared(step, 0);
     let sums = matches!(op, ReduceOp::Sum | ReduceOp::Mean);
-    for block in 0..x.shape.blocks {
-        let part = Part::new(&x, block, axes);
-        let start = out.start(block);
-        let kept: usize = part.kept.iter().map(|d| d.0).product();
-        let count: usize = part.gone.iter().map(|d| d.0).product();
-        if sums && kept == 1 && out.blocks == 1 {
-            let total = long_sum(&part, count);
-            let value = if op == ReduceOp::Mean { total / count as f64 } else { total };
-            if cx.is_number(step.outputs[0]) {
-                cx.set_number(step, value);
-            } else {
-                cx.output(step, 0)[0] = value as f32;
-            }
-        } else if sums && part.columns() {
-            let divisor = if op == ReduceOp::Mean { count as f64 } else { 1.0 };
-            pieces(kept, COLUMNS, |from, to| {
-                // SAFETY: pieces do not overlap.
-                column_sums(&part, from, divisor, unsafe { place.part(start + from, to - from) });
-            });
+    let parts: Vec<Part> = (0..x.shape.blocks).map(|block| Part::new(&x, block, axes)).collect();
+    if let ([part], true) = (parts.as_slice(), sums && out.total() == 1) {
+        let count = part.count();
+        let total = long_sum(part, count);
+        let value = if op == ReduceOp::Mean { total / count as f64 } else { total };
+        if cx.is_number(step.outputs[0]) {
+            cx.set_number(step, value);
         } else {
-            // Elements of a task: its own results, each of which reads `count` elements.
-            pieces(kept, (CHUNK / count.max(1)).max(1), |from, to| {
-                // SAFETY: pieces do not overlap.
-                let y = unsafe { place.part(start + from, to - from) };
-                y.iter_mut().enumerate().for_each(|(i, y)| *y = one(&part, from + i, count, op));
-            });
+            cx.output(step, 0)[0] = value as f32;
         }
+        return Ok(());
     }
+    let mut tasks = vec![]; // (block, first result, last result)
+    for (block, part) in parts.iter().enumerate() {
+        let columns = sums && part.columns();
+        let size = if columns { COLUMNS } else { (CHUNK / part.count().max(1)).max(1) };
+        let kept = out.size(block);
+        tasks.extend((0..kept).step_by(size).map(|from| (block, columns, from, (from + size).min(kept))));
+    }
+    each(tasks.len(), |t| {
+        let (block, columns, from, to) = tasks[t];
+        let (part, count) = (&parts[block], parts[block].count());
+        // SAFETY: tasks have results of their own.
+        let y = unsafe { place.part(out.start(block) + from, to - from) };
+        if columns {
+            let (rows, stride) = part.gone[0];
+            let divisor = if op == ReduceOp::Mean { count as f64 } else { 1.0 };
+            column_sums(part.data.wrapping_add(from), rows, stride, divisor, y);
+        } else {
+            y.iter_mut().enumerate().for_each(|(i, y)| *y = one(part, from + i, count, op));
+        }
+    });
     Ok(())
 }
 
@@ -72,6 +76,11 @@ impl Part {
             }
         }
         part
+    }
+
+    /// Elements that one result is made of.
+    fn count(&self) -> usize {
+        self.gone.iter().map(|d| d.0).product()
     }
 
     /// True if the results lie side by side in every row that is added.
@@ -105,27 +114,42 @@ fn long_sum(part: &Part, count: usize) -> f64 {
     sums.into_iter().map(|s| f64::from_bits(s.into_inner())).sum()
 }
 
-/// The sum of a row in eight lanes.
-pub fn sum_f64(x: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 8];
-    for part in x.chunks(8) {
-        for (lane, v) in lanes.iter_mut().zip(part) {
+simd! {
+    /// The sum of a row in eight lanes.
+    fn sum_f64(x: &[f32]) -> f64 { <FMA>
+        let _ = FMA;
+        let mut lanes = [0.0f64; 8];
+        let whole = x.chunks_exact(8);
+        for (lane, v) in lanes.iter_mut().zip(whole.remainder()) {
             *lane += f64::from(*v);
         }
+        for part in whole {
+            for i in 0..8 {
+                lanes[i] += f64::from(part[i]);
+            }
+        }
+        lanes.iter().sum()
     }
-    lanes.iter().sum()
 }
 
-fn column_sums(part: &Part, from: usize, divisor: f64, y: &mut [f32]) {
-    let (rows, stride) = part.gone[0];
-    let mut sums = [0.0f64; COLUMNS];
-    let sums = &mut sums[..y.len()];
-    for row in 0..rows {
-        // SAFETY: inside the view.
-        let x = unsafe { std::slice::from_raw_parts(part.data.add(row * stride + from), y.len()) };
-        sums.iter_mut().zip(x).for_each(|(s, x)| *s += f64::from(*x));
+simd! {
+    /// Sums over rows of up to COLUMNS columns, divided.
+    fn column_sums(x: *const f32, rows: usize, stride: usize, divisor: f64, y: &mut [f32]) { <FMA>
+        let _ = FMA;
+        let mut sums = [0.0f64; COLUMNS];
+        for row in 0..rows {
+            // SAFETY: the caller's view holds so many rows and columns.
+            let x = unsafe { std::slice::from_raw_parts(x.wrapping_add(row * stride), y.len()) };
+            if let Ok(x) = <&[f32; COLUMNS]>::try_from(x) {
+                for i in 0..COLUMNS {
+                    sums[i] += f64::from(x[i]);
+                }
+            } else {
+                sums.iter_mut().zip(x).for_each(|(s, x)| *s += f64::from(*x));
+            }
+        }
+        y.iter_mut().zip(sums).for_each(|(y, s)| *y = (s / divisor) as f32);
     }
-    y.iter_mut().zip(sums).for_each(|(y, s)| *y = (*s / divisor) as f32);
 }
 
 fn one(part: &Part, index: usize, count: usize, op: ReduceOp) -> f32 {

@@ -37,10 +37,12 @@ impl Rows {
     }
 }
 
-fn checked(index: f32, extent: usize) -> usize {
-    let i = index as usize;
-    assert!(index >= 0.0 && i < extent, "compiler bug: index {index} into {extent} rows");
-    i
+/// Every index lies inside the axis. Masks see to that for tokens; labels come from the user's list.
+fn check(index: &[f32], extent: usize) -> Result<(), LowerError> {
+    match index.iter().find(|i| !(**i >= 0.0 && (**i as usize) < extent)) {
+        None => Ok(()),
+        Some(i) => Err(LowerError::User(format!("expected an index below {extent}, found {i}; labels count from 0"))),
+    }
 }
 
 /// Rows of x at the given indices.
@@ -54,6 +56,7 @@ pub fn gather(cx: &Context, step: &Step, axis: usize, shared: usize) -> Result<(
     for block in 0..out.blocks {
         let (xb, ib) = (outer_block(outer, x_outer, block, clips), outer_block(outer, i_outer, block, clips));
         let rows = Rows::new(xs.dims(xb), is.dims(ib), axis, shared);
+        check(&index[is.start(ib)..is.start(ib) + is.size(ib)], rows.axis)?;
         let group = (CHUNK / rows.post.max(1)).max(1);
         let n = rows.pre * rows.chosen;
         tasks.extend((0..n).step_by(group).map(|r| (block, xb, ib, r, (r + group).min(n))));
@@ -65,7 +68,7 @@ pub fn gather(cx: &Context, step: &Step, axis: usize, shared: usize) -> Result<(
         // SAFETY: tasks have rows of their own.
         let y = unsafe { place.part(out.start(block) + first * rows.post, (last - first) * rows.post) };
         for (row, y) in (first..last).zip(y.chunks_exact_mut(rows.post.max(1))) {
-            let at = row / rows.chosen * rows.axis + checked(index[rows.index_of(row)], rows.axis);
+            let at = row / rows.chosen * rows.axis + index[rows.index_of(row)] as usize;
             y.copy_from_slice(&x[at * rows.post..(at + 1) * rows.post]);
         }
     });
@@ -81,11 +84,15 @@ pub fn scatter_add(cx: &Context, step: &Step, axis: usize, shared: usize) -> Res
     let place = cx.shared(step, 0);
     let larger = g_outer.max(i_outer).max(outer);
     let members = gs.blocks.max(is.blocks).max(out.blocks);
-    let pres = |block: usize| Rows::new(out.dims(block), is.dims(0), axis, shared);
     let mut tasks = vec![];
     for block in 0..out.blocks {
-        let post = pres(block).post;
+        let post: usize = out.dims(block)[axis + 1..].iter().product();
         tasks.extend((0..post).step_by(COLUMNS).map(|c| (block, c, (c + COLUMNS).min(post))));
+    }
+    for member in 0..members {
+        let ib = outer_block(larger, i_outer, member, clips);
+        let extent = out.dims(outer_block(larger, outer, member, clips))[axis];
+        check(&index[is.start(ib)..is.start(ib) + is.size(ib)], extent)?;
     }
     each(tasks.len(), |t| {
         let (block, first, last) = tasks[t];
@@ -101,7 +108,7 @@ pub fn scatter_add(cx: &Context, step: &Step, axis: usize, shared: usize) -> Res
             let rows = Rows::new(dims, is.dims(ib), axis, shared);
             let (g, index) = (&g[gs.start(gb)..], &index[is.start(ib)..]);
             for row in 0..rows.pre * rows.chosen {
-                let at = row / rows.chosen * rows.axis + checked(index[rows.index_of(row)], rows.axis);
+                let at = row / rows.chosen * rows.axis + index[rows.index_of(row)] as usize;
                 // SAFETY: as above.
                 let y = unsafe { place.part(out.start(block) + at * post + first, last - first) };
                 y.iter_mut().zip(&g[row * post + first..row * post + last]).for_each(|(y, g)| *y += g);
@@ -151,11 +158,15 @@ pub fn patches(cx: &Context, step: &Step, size: Tubelet) -> Result<(), LowerErro
     let place = cx.shared(step, 0);
     for block in 0..out.blocks {
         let cb = outer_block(outer, c_outer, block, clips);
-        let [_, height, width, channels] = cs.dims(cb) else {
+        let [frames, height, width, channels] = cs.dims(cb) else {
             return Err(LowerError::Bug("patches of something other than [frames, height, width, channels]".into()));
         };
-        let (height, width, channels) = (*height, *width, *channels);
+        let (frames, height, width, channels) = (*frames, *height, *width, *channels);
         let (down, across) = (height / size.dy, width / size.dx);
+        if let Some((index, shape, i_outer)) = &index {
+            let ib = outer_block(outer, *i_outer, block, clips);
+            check(&index[shape.start(ib)..shape.start(ib) + shape.size(ib)], frames / size.tube * down * across)?;
+        }
         let clip = &clip[cs.start(cb)..cs.start(cb) + cs.size(cb)];
         let row_len = channels * size.tube * size.dy * size.dx;
         let tokens = out.size(block) / row_len.max(1);

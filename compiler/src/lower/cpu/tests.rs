@@ -7,7 +7,7 @@ use crate::ir::eval::{Env, eval};
 use crate::ir::graph::*;
 use crate::ir::infer::infer;
 use crate::ir::op::{BinaryOp, DType, Op, ReduceOp, UnaryOp, Which};
-use crate::lower::{Machine, StepInputs};
+use crate::lower::{LowerError, Machine, StepInputs};
 use crate::program::{Entry, Program};
 
 /// f32 against f64: some hundred terms of size 1, each rounded at 6e-8.
@@ -243,6 +243,43 @@ fn elementwise() {
     lab.shown(Op::Stop, &[x]);
     lab.hinted(Op::Cast, &[positive], Some(ty(DType::I32, SET, &[N, fixed(5)])));
     lab.check(F32);
+}
+
+#[test]
+fn whole_numbers_divide_downwards() {
+    let mut lab = Lab::new(16);
+    let index = lab.index(Which::Target);
+    let three = lab.node(Op::Constant(-3.0), &[], Type::scalar(DType::I32));
+    let by = lab.hinted(Op::Arrange { from: vec![None] }, &[three], Some(ty(DType::I32, SET, &[M])));
+    lab.shown(Op::Binary(BinaryOp::Div), &[index, by]);
+    lab.shown(Op::Binary(BinaryOp::Rem), &[index, by]);
+    let seven = lab.node(Op::Constant(7.0), &[], Type::scalar(DType::I32));
+    lab.shown(Op::Binary(BinaryOp::Div), &[seven, three]);
+    lab.check(0.0);
+}
+
+#[test]
+fn what_memory_cannot_hold_is_the_users_to_mend() {
+    let mut lab = Lab::new(17);
+    let key = "too.large".into();
+    lab.tables.slots.push(Slot { key, shape: vec![1 << 22, 1 << 22], kind: SlotKind::Frozen });
+    let program = Program { tables: lab.tables, ..Program::default() };
+    let Err(LowerError::User(text)) = CpuMachine::new(Arc::new(program), 1) else { panic!("64 TiB were found") };
+    assert!(text.contains("not enough memory: weights and optimiser state need 65536.00 GiB"), "{text}");
+}
+
+#[test]
+fn an_index_beyond_its_rows_is_an_error() {
+    let mut lab = Lab::new(18);
+    let (x, index) = (lab.weight(&[2, 3]), lab.index(Which::Target));
+    lab.shown(Op::Gather { axis: 0, shared: 0 }, &[x, index]);
+    lab.env.segments.sets[0].target[0][0] = 5;
+    let mut program = Program { tables: lab.tables.clone(), ..Program::default() };
+    program.entries[Entry::Grads as usize] = lab.graph.clone();
+    let mut machine = CpuMachine::new(Arc::new(program), 1).unwrap();
+    let step = StepInputs { segments: &lab.env.segments, inputs: &[], scalars: &[] };
+    let text = "expected an index below 2, found 5; labels count from 0".to_string();
+    assert_eq!(machine.run(Entry::Grads, &step).map(|_| ()), Err(LowerError::User(text)));
 }
 
 #[test]
