@@ -100,9 +100,9 @@ pub struct Train {
     /// Clips that are run at once: whole groups, at least one; all if not given
     #[arg(long, value_name = "CLIPS", value_parser = at_least_one)]
     pub micro_batch: Option<usize>,
-    /// Steps between checkpoints
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub save_every: u64,
+    /// Steps between checkpoints; a tenth of the run, at most 1000, if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub save_every: Option<u64>,
     /// Number of checkpoints that are kept
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_one)]
     pub keep: usize,

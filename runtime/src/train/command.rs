@@ -88,7 +88,7 @@ pub fn train(program: Arc<Program>, bytes: &[u8], settings: &settings::Train, st
         batch: run.batch,
         done,
         last,
-        save_every: settings.save_every,
+        save_every: settings.save_every.unwrap_or((run.steps as u64 / 10).clamp(1, 1000)),
         metrics_every: settings.metrics_every,
         keep: settings.keep,
         checkpoints: directory.checkpoints(),
