@@ -48,6 +48,13 @@ pub fn compile(
     Ok((program(&model, request.taps, resolved), warnings))
 }
 
+/// Idioms of a checked model that no recogniser took and that run as the small operations they were written in.
+pub fn unfused(model: &Model) -> Vec<String> {
+    let Built { tables, mut forward, .. } = build::build(model, build::Options::default());
+    passes::run_passes(&tables, &mut forward, passes::before_gradient());
+    passes::unfused(&forward)
+}
+
 /// A checked model to a program. Whatever fails here is a compiler bug.
 pub fn program(model: &Model, taps: bool, resolved: String) -> Program {
     let built = build::build(model, build::Options { taps });

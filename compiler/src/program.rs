@@ -157,9 +157,9 @@ impl Program {
                 "compiled in format {format}, but this version reads format {FORMAT}; compile the .vjepa file again"
             )));
         }
-        let numbers = summary.split_once(" bytes, crc32 ").and_then(|(length, crc)| {
-            Some((length.parse::<usize>().ok()?, u32::from_str_radix(crc, 16).ok()?))
-        });
+        let numbers = summary
+            .split_once(" bytes, crc32 ")
+            .and_then(|(length, crc)| Some((length.parse::<usize>().ok()?, u32::from_str_radix(crc, 16).ok()?)));
         let (Some((length, crc)), Some(rest)) = (numbers, lines.next()) else {
             return refuse("the file is cut short in its header; compile the .vjepa file again");
         };

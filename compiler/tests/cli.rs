@@ -134,7 +134,10 @@ fn keys_settings_and_parts_are_listed() {
     let settings = json(&vjepac(&["settings", "models/tiny.vjepa", "--set", "train.steps=700", "--json"]));
     let at = |path: &str| settings.as_array().unwrap().iter().find(|s| s["path"] == path).cloned().unwrap_or_default();
     assert_eq!((at("encoder.depth")["value"].as_str(), at("encoder.depth")["line"].as_i64()), (Some("4"), Some(8)));
-    assert_eq!((at("train.steps")["value"].as_str(), at("train.steps")["origin"].as_str()), (Some("700"), Some("--set")));
+    assert_eq!(
+        (at("train.steps")["value"].as_str(), at("train.steps")["origin"].as_str()),
+        (Some("700"), Some("--set"))
+    );
     assert_eq!(at("encoder.hidden")["origin"].as_str(), Some("default"));
     let part = json(&vjepac(&["explain", "models/tiny.vjepa", "encoder", "--json"]));
     assert!(part["weights"].as_array().unwrap().len() > 10);

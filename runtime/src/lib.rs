@@ -1,13 +1,13 @@
 #![doc = include_str!("../../ARCHITECTURE.md")]
 
-pub mod error;
-pub mod settings;
-pub mod video;
-pub mod clips;
-pub mod masks;
-pub mod device;
-pub mod train;
-pub mod checkpoint;
-pub mod report;
-pub mod replay;
 pub mod bench;
+pub mod checkpoint;
+pub mod clips;
+pub mod device;
+pub mod error;
+pub mod masks;
+pub mod replay;
+pub mod report;
+pub mod settings;
+pub mod train;
+pub mod video;

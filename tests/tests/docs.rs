@@ -25,7 +25,8 @@ fn blocks(markdown: &str) -> Vec<(String, String)> {
 #[test]
 fn model_blocks_of_the_readme_pass_check() {
     let mut checked = 0;
-    for (i, (language, text)) in blocks(&std::fs::read_to_string(root().join("README.md")).unwrap()).iter().enumerate() {
+    for (i, (language, text)) in blocks(&std::fs::read_to_string(root().join("README.md")).unwrap()).iter().enumerate()
+    {
         if language == "vjepa" {
             let dir = scratch();
             // The block's imports are relative to the root of the repository.

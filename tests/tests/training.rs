@@ -60,7 +60,18 @@ fn a_run_directory_holds_what_it_promises() {
     assert!(std::fs::read(&program).unwrap() == std::fs::read(out.join("program.vjc")).unwrap());
     let line = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().next().unwrap().to_string();
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    for key in ["step", "loss", "lr", "weight_decay", "ema", "grad_norm", "context_share", "target_share", "clips_a_second", "data_wait_seconds"] {
+    for key in [
+        "step",
+        "loss",
+        "lr",
+        "weight_decay",
+        "ema",
+        "grad_norm",
+        "context_share",
+        "target_share",
+        "clips_a_second",
+        "data_wait_seconds",
+    ] {
         assert!(!line[key].is_null(), "`{key}` is missing in {line}");
     }
 }
@@ -73,7 +84,13 @@ fn the_checkpoint_has_the_published_keys() {
     train(&program, &out, "--steps 1");
     let (model, _) = checkpoint(&out, 1);
     let tensors = safetensors::SafeTensors::deserialize(&model).unwrap();
-    for key in ["encoder.blocks.0.attn.qkv.weight", "encoder.pos_embed", "target_encoder.norm.bias", "predictor.mask_tokens.1", "predictor.predictor_proj.bias"] {
+    for key in [
+        "encoder.blocks.0.attn.qkv.weight",
+        "encoder.pos_embed",
+        "target_encoder.norm.bias",
+        "predictor.mask_tokens.1",
+        "predictor.predictor_proj.bias",
+    ] {
         assert!(tensors.tensor(key).is_ok(), "no `{key}` among {:?}", tensors.names());
     }
 }

@@ -15,7 +15,7 @@ pub fn check(model: &Model) -> Vec<Diagnostic> {
     for w in &model.weights {
         if let Some(first) = seen.insert(&w.key, w.span) {
             found.push(
-                Diagnostic::error("V0108", format!("two weights would be stored as `{}`", w.key), w.span, "this one")
+                Diagnostic::error("V0110", format!("two weights would be stored as `{}`", w.key), w.span, "this one")
                     .label(first, "and this one")
                     .help("give one of the fields another name, or a key of its own: `name \"key\" = ...`"),
             );
@@ -23,11 +23,12 @@ pub fn check(model: &Model) -> Vec<Diagnostic> {
     }
     let count: f64 = model.weights.iter().map(|w| w.stored.iter().map(|n| *n as f64).product::<f64>()).sum();
     if count > MOST_WEIGHTS
-        && let Some(largest) = model.weights.iter().max_by_key(|w| w.stored.iter().map(|n| *n as u128).product::<u128>())
+        && let Some(largest) =
+            model.weights.iter().max_by_key(|w| w.stored.iter().map(|n| *n as u128).product::<u128>())
     {
         found.push(
             Diagnostic::error(
-                "V0109",
+                "V0112",
                 format!("this model has {count:.1e} weights"),
                 largest.span,
                 format!("`{}` alone is {:?}", largest.key, largest.stored),

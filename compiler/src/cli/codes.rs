@@ -6,7 +6,7 @@ use serde_json::json;
 pub type Code = (&'static str, &'static str, &'static str);
 
 /// Every code that the compiler gives.
-const CODES: [Code; 36] = [
+const CODES: [Code; 37] = [
     (
         "V0000",
         "the text does not follow the grammar",
@@ -109,6 +109,12 @@ const CODES: [Code; 36] = [
         "this cannot be called like that",
         "Functions and blocks are called with `(...)`; axes go in `[...]` before the inputs of a function. A model \
          is not called: its fields are.",
+    ),
+    (
+        "V0112",
+        "more weights than any machine holds",
+        "Some size is far too large. The message names the largest weight; `vjepac settings` shows where every size \
+         was set.",
     ),
     (
         "V0201",

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use vjepac::build;
+use vjepac::driver;
 use vjepac::ir::graph::{InputSpec, VideoSpec};
 use vjepac::ir::op::DType;
 use vjepac::model::{Model, Weight, WeightKind};
@@ -66,10 +67,14 @@ fn whole(model: &Model, draws: usize, json: bool) {
     } else {
         mask_statistics::draw(model, &build::build(model, build::Options::default()), draws)
     };
+    let unfused = driver::unfused(model);
     if json {
-        print(&pretty(&whole_json(model, &groups, &masks)));
+        print(&pretty(&whole_json(model, &groups, &masks, &unfused)));
     } else {
         print(&whole_text(model, &groups, &masks, draws));
+        if !unfused.is_empty() {
+            print(&format!("\nslow forms:\n  {}\n", unfused.join("\n  ")));
+        }
     }
 }
 
@@ -115,7 +120,7 @@ fn whole_text(model: &Model, groups: &[Group], masks: &[MaskStatistics], draws: 
     out
 }
 
-fn whole_json(model: &Model, groups: &[Group], masks: &[MaskStatistics]) -> Value {
+fn whole_json(model: &Model, groups: &[Group], masks: &[MaskStatistics], unfused: &[String]) -> Value {
     let group_json =
         |g: &Group| json!({ "field": g.field, "kind": g.kind, "tensors": g.tensors, "numbers": g.numbers });
     let counts = |c: &[usize]| json!({ "median": quantile(c, 0.5), "p99": quantile(c, 0.99) });
@@ -126,6 +131,7 @@ fn whole_json(model: &Model, groups: &[Group], masks: &[MaskStatistics]) -> Valu
         "weights": groups.iter().map(group_json).collect::<Vec<_>>(),
         "tokens": model.masks.first().map(|m| model.bound(m.tokens)),
         "masks": masks.iter().map(mask_json).collect::<Vec<_>>(),
+        "unfused": unfused,
         "train": {
             "steps": model.train.steps,
             "batch": model.train.batch,
