@@ -30,7 +30,7 @@ impl Error {
 
     /// A failure to read or write a file: `cannot WHAT PATH: reason`.
     pub fn io(what: &str, path: &Path, reason: impl fmt::Display) -> Error {
-        Error::Failed(format!("cannot {what} `{}`: {reason}", path.display()))
+        Error::Failed(format!("cannot {what} `{}`: {}", path.display(), plain(&reason.to_string())))
     }
 
     /// The exit status.
@@ -39,6 +39,16 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Failed(_) => 1,
         }
+    }
+}
+
+/// The system's words without its number and capital letter.
+fn plain(reason: &str) -> String {
+    let words = reason.split(" (os error").next().unwrap_or(reason);
+    let mut letters = words.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
     }
 }
 
@@ -58,5 +68,18 @@ impl From<LowerError> for Error {
             LowerError::User(m) => Error::Failed(m),
             LowerError::Bug(m) => Error::Failed(format!("compiler bug: {m}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_quoted_without_its_numbers() {
+        let missing = std::fs::read("no/such/file").unwrap_err();
+        let error = Error::io("read", Path::new("no/such/file"), missing);
+        assert_eq!(error.to_string(), "cannot read `no/such/file`: no such file or directory");
+        assert_eq!(error.status(), 1);
     }
 }

@@ -84,7 +84,10 @@ fn run_bench(settings: &settings::Bench) -> Result<bool> {
 }
 
 fn read(path: &Path) -> Result<(Arc<Program>, Vec<u8>)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    let bytes = std::fs::read(path).map_err(|e| {
+        let error = Error::io("read", path, e);
+        Error::failed(format!("{error}; make it with `vjepac compile MODEL.vjepa -o {}`", path.display()))
+    })?;
     let program = Program::read(&bytes).map_err(|e| Error::failed(format!("`{}`: {e}", path.display())))?;
     Ok((Arc::new(program), bytes))
 }

@@ -155,3 +155,23 @@ fn rows(
         ("run", settings.out.display().to_string()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::device::fake;
+    use crate::settings::{Cli, Command};
+
+    #[test]
+    fn frozen_weights_must_be_given() {
+        let mut program = fake::program(2, 4);
+        program.tables.slots[1].kind = SlotKind::Frozen;
+        let mut session = fake::session(program);
+        let line = ["vjepa-run", "train", "a.vjc", "--out", "run"];
+        let Command::Train(settings) = Cli::parse_from(line).command else { panic!("{line:?}") };
+        let error = start(&mut session, &settings, 0).unwrap_err().to_string();
+        assert_eq!(error, "`encoder.pos` is frozen and was not given; add `--weights encoder=FILE`");
+    }
+}
