@@ -136,7 +136,7 @@ impl Program {
             masks: self.masks.clone(),
             run: self.run.clone(),
             resolved: self.resolved.clone(),
-            entries: self.entries.each_ref().map(|graph| print::print(graph)),
+            entries: self.entries.each_ref().map(print::print),
         };
         let body = serde_json::to_string(&contents).expect("compiler bug: a program that is not JSON");
         let crc = crc32fast::hash(body.as_bytes());

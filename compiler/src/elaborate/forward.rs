@@ -121,6 +121,7 @@ impl Elab<'_> {
         Err(self.fail(d.help("end it with `return ...`")))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a call has this many sides, and one caller")]
     fn bind_inputs(
         &mut self,
         block: &Rc<Instance>,

@@ -77,9 +77,8 @@ impl Elab<'_> {
             role,
             tensor: RefCell::default(),
         }))
-        .map(|i| {
-            self.private_copies(&i);
-            i
+        .inspect(|i| {
+            self.private_copies(i);
         })
     }
 

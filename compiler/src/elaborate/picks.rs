@@ -25,7 +25,7 @@ impl Elab<'_> {
             Value::Stacked(axis, list) => {
                 if let [item] = items
                     && let Some(name) = &item.name
-                    && &*self.axis(*axis).name == &*name.text
+                    && *self.axis(*axis).name == *name.text
                     && let Value::Num(Num { value: Number::Whole(i), .. }) = self.eval(&item.value, scope)?
                 {
                     return match usize::try_from(i).ok().and_then(|i| list.get(i)) {

@@ -162,8 +162,8 @@ fn number_axes(elab: &Elab, order: &[NodeId], roots: &Roots, numbers: &mut Numbe
     for id in &roots.weights {
         work.extend(&elab.stored[id.0 as usize].weight.axes);
     }
-    for mask in numbers.masks.keys() {
-        let mask = &elab.masks[*mask].2;
+    for mask in in_order(&numbers.masks) {
+        let mask = &elab.masks[mask].2;
         work.push(mask.tokens);
         work.extend(mask.context_extra.iter().chain(&mask.target_extra));
     }

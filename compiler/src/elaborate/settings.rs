@@ -20,6 +20,7 @@ pub struct Bound {
 
 impl Elab<'_> {
     /// Binds arguments to formals. `preset` names settings that get a value elsewhere and need none here.
+    #[expect(clippy::too_many_arguments, reason = "a call has this many sides, and one caller")]
     pub(super) fn bind(
         &mut self,
         name: &str,

@@ -256,15 +256,15 @@ pub enum Op {
     Ema(SlotId),
 
     // ---- recognised idioms
-    /// Inputs x [.., i], w [o, i], optionally b [o]: x w^T + b, result [.., o]. w and b are outer One.
+    /// Inputs x [.., i], w [o, i], optionally b `[o]`: x w^T + b, result `[.., o]`. w and b are outer One.
     Linear,
-    /// Inputs x, optionally w and b (both [d], outer One): (x - mean) / sqrt(var + eps) over the last dim, biased variance,
+    /// Inputs x, optionally w and b (both `[d]`, outer One): (x - mean) / sqrt(var + eps) over the last dim, biased variance,
     /// then * w + b.
     LayerNorm {
         /// Added to the variance.
         eps: f64,
     },
-    /// Backward of LayerNorm. Inputs x, g, optionally w. Ports: dx; with w also dw [d] and db [d] (outer One).
+    /// Backward of LayerNorm. Inputs x, g, optionally w. Ports: dx; with w also dw `[d]` and db `[d]` (outer One).
     LayerNormGrad {
         /// As in the forward.
         eps: f64,
@@ -287,7 +287,7 @@ pub enum Op {
     Gelu,
     /// Inputs x, g.
     GeluGrad,
-    /// Input clip [F, H, W, C], optionally an index (i32, [n], into the T*R*C' tokens): tubelets as rows,
+    /// Input clip [F, H, W, C], optionally an index (i32, `[n]`, into the T*R*C' tokens): tubelets as rows,
     /// [n or tokens, C * tube * dy * dx], each row ordered channel, frame, row, column, as a Conv3d weight is.
     Patches {
         /// Frames of a tubelet.

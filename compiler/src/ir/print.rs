@@ -47,7 +47,7 @@ pub fn show_node(graph: &Graph, node: NodeIndex) -> String {
 
 fn node_line(graph: &Graph, node: NodeIndex, number: &dyn Fn(NodeIndex) -> usize) -> String {
     let n = &graph.nodes[node];
-    let types: Vec<String> = n.types.iter().map(|t| show_type(t)).collect();
+    let types: Vec<String> = n.types.iter().map(show_type).collect();
     let (name, attributes) = op_text(&n.op);
     let mut line = format!("%{}: {} = {name}", number(node), types.join(" | "));
     if !attributes.is_empty() {

@@ -111,7 +111,7 @@ fn verify_node(tables: &Tables, graph: &Graph, node: NodeIndex) -> Result<(), St
     let types: Vec<&Type> = inputs.iter().map(|v| graph.ty(*v)).collect();
     let found = infer(tables, &n.op, &types, Some(hint))?;
     if found != n.types || n.op.ports(inputs.len()) != n.types.len() {
-        let found: Vec<String> = found.iter().map(|t| show_type(t)).collect();
+        let found: Vec<String> = found.iter().map(show_type).collect();
         return Err(format!("its type should be `{}`", found.join("`, `")));
     }
     Ok(())

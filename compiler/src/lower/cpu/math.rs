@@ -15,7 +15,7 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
     p = fma::<FMA>(p, r, 8.333_452e-3);
     p = fma::<FMA>(p, r, 4.166_579_6e-2);
     p = fma::<FMA>(p, r, 1.666_666_5e-1);
-    p = fma::<FMA>(p, r, 5.000_000_1e-1);
+    p = fma::<FMA>(p, r, 5e-1);
     let value = fma::<FMA>(p, r * r, r + 1.0);
     // 2^k in two factors: k reaches 128.
     let half = (k as i32) >> 1;
@@ -29,12 +29,12 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
 pub fn erf<const FMA: bool>(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let s = x * x;
-    let mut p = -2.726_142_2e-10;
+    let mut p = -2.726_142e-10;
     p = fma::<FMA>(p, s, 2.770_681_4e-8);
     p = fma::<FMA>(p, s, -2.101_024_1e-6);
     p = fma::<FMA>(p, s, -5.692_506_4e-5);
     p = fma::<FMA>(p, s, -7.349_906_3e-4);
-    p = fma::<FMA>(p, s, -2.954_599_8e-3);
+    p = fma::<FMA>(p, s, -2.954_6e-3);
     p = fma::<FMA>(p, s, -1.609_603_3e-2);
     let mut q = -1.456_607_2e-5;
     q = fma::<FMA>(q, s, -2.133_740_6e-4);

@@ -182,7 +182,7 @@ pub fn linear(cx: &Context, step: &Step) -> Result<(), LowerError> {
     let p = Product {
         a: Matrix { data: x.as_ptr(), row: i, col: 1 },
         b: Matrix { data: w.as_ptr(), row: 1, col: i },
-        m: if o == 0 { 0 } else { y.len() / o },
+        m: y.len().checked_div(o).unwrap_or(0),
         n: o,
         k: i,
         scale: 1.0,
