@@ -103,7 +103,8 @@ impl Ctx<'_> {
     /// With p the probabilities and ds = scale p (g v - g out):  dq = ds k,  dk = ds^T q,  dv = p^T g.
     pub(super) fn attention_grad(&self, scale: f64) -> Vec<Blocks> {
         let [q, k, v, out, g] = [0, 1, 2, 3, 4].map(|i| &self.inputs[i]);
-        let mut ports: Vec<Blocks> = [q, k, v].map(|x| x.blocks.iter().map(|b| vec![0.0; b.len()]).collect()).into();
+        let [mut dq, mut dk, mut dv]: [Blocks; 3] =
+            [q, k, v].map(|x| x.blocks.iter().map(|b| vec![0.0; b.len()]).collect());
         for b in 0..q.blocks.len() {
             let (rows, heads, d, e) = (q.dims[b][0], q.dims[b][1], q.dims[b][2], v.dims[b][2]);
             for row in 0..rows {
@@ -115,17 +116,17 @@ impl Ctx<'_> {
                         let to = m * heads + head;
                         let ds = scale * p * (dot(g, &v.blocks[b][to * e..][..e]) - g_out);
                         for i in 0..d {
-                            ports[0][b][at * d + i] += ds * k.blocks[b][to * d + i];
-                            ports[1][b][to * d + i] += ds * q.blocks[b][at * d + i];
+                            dq[b][at * d + i] += ds * k.blocks[b][to * d + i];
+                            dk[b][to * d + i] += ds * q.blocks[b][at * d + i];
                         }
                         for i in 0..e {
-                            ports[2][b][to * e + i] += p * g[i];
+                            dv[b][to * e + i] += p * g[i];
                         }
                     }
                 }
             }
         }
-        ports
+        vec![dq, dk, dv]
     }
 
     pub(super) fn gelu(&self) -> Blocks {
