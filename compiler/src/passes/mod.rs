@@ -32,6 +32,7 @@ pub struct Pass {
     pub run: fn(&Tables, &mut Graph) -> usize,
 }
 
+const DEAD: Pass = Pass { name: "dead", run: dead::dead };
 const COMMON: Pass = Pass { name: "common", run: common::common };
 const SIMPLIFY: Pass = Pass { name: "simplify", run: simplify::simplify };
 const SOFTMAX: Pass = Pass { name: "recognise_softmax", run: recognise_softmax::recognise_softmax };
@@ -48,12 +49,12 @@ pub fn before_gradient() -> &'static [Pass] {
     // Recognisers compare operands, so equal chains are one before they start. Attention looks for softmaxes, and goes
     // before linear, which would take a product with a learned query for itself.
     &[
-        SIMPLIFY, COMMON, SIMPLIFY, COMMON, SOFTMAX, SIMPLIFY, ATTENTION, PATCHES, LINEAR, LAYER_NORM, GELU, SIMPLIFY,
-        COMMON, ROWS, SIMPLIFY, COMMON, ROWS,
+        DEAD, SIMPLIFY, COMMON, SIMPLIFY, COMMON, SOFTMAX, SIMPLIFY, ATTENTION, PATCHES, LINEAR, LAYER_NORM, GELU,
+        SIMPLIFY, COMMON, ROWS, SIMPLIFY, COMMON, ROWS,
     ]
 }
 
-/// The pass of that name and those that it expects to have run before it: for tests and for `ir --stage`.
+/// The pass of that name and those that it expects to have run before it, for tests.
 pub fn up_to(name: &str) -> Option<&'static [Pass]> {
     [before_gradient(), bf16()].into_iter().find_map(|list| {
         let last = list.iter().position(|p| p.name == name)?;
@@ -63,19 +64,18 @@ pub fn up_to(name: &str) -> Option<&'static [Pass]> {
 
 /// Passes over an entry with its gradients and updates.
 pub fn after_gradient() -> &'static [Pass] {
-    &[SIMPLIFY, COMMON, SIMPLIFY, COMMON]
+    &[DEAD, SIMPLIFY, COMMON, SIMPLIFY, COMMON]
 }
 
 /// What follows [`after_gradient`] in a run of `precision = "bf16"`; nothing follows it in f32.
 pub fn bf16() -> &'static [Pass] {
-    &[BF16, SIMPLIFY, COMMON]
+    &[DEAD, BF16, SIMPLIFY, COMMON]
 }
 
 /// Runs passes in order; returns the number of changes of each. What a pass no longer uses is removed before the next one,
 /// so that "read by nothing else" means what it says.
 pub fn run_passes(tables: &Tables, graph: &mut Graph, list: &[Pass]) -> Vec<(&'static str, usize)> {
     check(tables, graph, "the start");
-    dead::dead(tables, graph);
     list.iter()
         .map(|pass| {
             let changes = (pass.run)(tables, graph);

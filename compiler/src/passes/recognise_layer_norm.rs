@@ -2,6 +2,7 @@
 //!
 //! Accepted, with d = x - mean\[a..\](x):
 //! - d / sqrt(mean\[a..\](d * d) + eps), also d * (1 / sqrt(...)), eps read from the graph, in either order of the sum;
+//! - the power 0.5 for the root, and d * (...) ^ -0.5;
 //! - d ^ 2 and mean\[a..\]((x - mean\[a..\](x)) ^ 2) for the variance: equal subexpressions are one node by then;
 //! - sum(...) / n for a mean;
 //! - then * w + b, in either order, where w and b are one for the step and have exactly the axes a.. (all the axes of one,
@@ -66,7 +67,7 @@ fn replacement(b: &mut Builder, norm: Norm, width: Dim) -> Value {
 }
 
 fn matched(graph: &Graph, value: Value) -> Option<Norm> {
-    let (d, root, from) = quotient(graph, value)?;
+    let (d, inside, from) = over_root(graph, value)?;
     let (x, mean) = binary(graph, d, BinaryOp::Sub)?;
     let (mean, mean_from) = arranged(graph, mean);
     let (x2, axes) = mean_of(graph, mean)?;
@@ -74,7 +75,6 @@ fn matched(graph: &Graph, value: Value) -> Option<Norm> {
     if x != x2 || mean_from != spread || from != spread {
         return None;
     }
-    let inside = unary(graph, root, UnaryOp::Sqrt)?;
     let (p, q) = binary(graph, inside, BinaryOp::Add)?;
     let (variance, eps) = if let Some(eps) = uniform(graph, q) { (p, eps) } else { (q, uniform(graph, p)?) };
     let (square, square_axes) = mean_of(graph, variance)?;
@@ -85,13 +85,30 @@ fn matched(graph: &Graph, value: Value) -> Option<Norm> {
     Some(with_affine(graph, &found).unwrap_or(found))
 }
 
+/// d, s and how s spreads over d, if a value is d / sqrt(s).
+fn over_root(graph: &Graph, value: Value) -> Option<(Value, Value, Vec<Option<usize>>)> {
+    if let Some((d, root, from)) = quotient(graph, value) {
+        return unary(graph, root, UnaryOp::Sqrt).or_else(|| power(graph, root, 0.5)).map(|s| (d, s, from));
+    }
+    let (p, q) = binary(graph, value, BinaryOp::Mul)?;
+    [(p, q), (q, p)].into_iter().find_map(|(d, root)| {
+        let (root, from) = arranged(graph, root);
+        power(graph, root, -0.5).map(|s| (d, s, from))
+    })
+}
+
+/// y, if a value is y to this power.
+fn power(graph: &Graph, value: Value, exponent: f64) -> Option<Value> {
+    let (y, p) = binary(graph, value, BinaryOp::Pow)?;
+    (uniform(graph, p) == Some(exponent)).then_some(y)
+}
+
 /// y, if a value is y * y or y ^ 2.
 fn squared(graph: &Graph, value: Value) -> Option<Value> {
     if let Some((y, z)) = binary(graph, value, BinaryOp::Mul) {
         return (y == z).then_some(y);
     }
-    let (y, two) = binary(graph, value, BinaryOp::Pow)?;
-    (uniform(graph, two) == Some(2.0)).then_some(y)
+    power(graph, value, 2.0)
 }
 
 /// The norm together with the weight and bias that follow it.

@@ -12,9 +12,9 @@
 //!
 //! What is restricted already is found rather than restricted again, so that a residual and the branch beside it share
 //! their rows. A gather by segments from a value that has one block a clip computes a row once a segment instead of once
-//! a clip. That pays for the context, which is the small part of the tokens, and for a list of one mask; for targets of
-//! several masks it would not, and what is one for the step stays so. The results are the same bits: no sum changes its
-//! order.
+//! a clip. That pays for the context, which is the small part of the tokens, and for a list of one mask with one target;
+//! for several targets, which overlap, it would not, and what is one for the step stays so. The results are the same
+//! bits: no sum changes its order.
 
 use petgraph::stable_graph::NodeIndex;
 
@@ -80,7 +80,7 @@ fn selection(graph: &Graph, node: NodeIndex) -> Option<(Value, usize, Rows)> {
 
 /// True if computing the rows where they are selected is no more work than computing all.
 fn allowed(tables: &Tables, graph: &Graph, x: Value, rows: &Rows) -> bool {
-    let Rows::Index(index, outer, _) = rows else { return true };
+    let Rows::Index(index, outer, dims) = rows else { return true };
     let have = graph.ty(x).outer;
     if *outer <= have || repeats(graph, x) {
         return true;
@@ -88,7 +88,7 @@ fn allowed(tables: &Tables, graph: &Graph, x: Value, rows: &Rows) -> bool {
     match (have, outer, graph.op(*index)) {
         (Outer::Clips, Outer::Segments(set), op) => {
             let is_context = matches!(op, Op::Index { which: Which::Context, .. });
-            is_context || tables.sets[set.0 as usize].masks.len() == 1
+            is_context || dims.len() == 1 && tables.sets[set.0 as usize].masks.len() == 1
         }
         (Outer::One | Outer::Clips | Outer::Segments(_), _, _) => false,
     }
