@@ -44,6 +44,9 @@ pub fn micro_batches(clips: usize, group: usize, most: usize) -> Vec<Range<usize
     if most >= clips {
         return std::iter::once(0..clips).collect();
     }
+    if most >= clips {
+        return std::iter::once(0..clips).collect(); // the last group may be smaller
+    }
     let size = (most / group.max(1)).max(1) * group.max(1);
     (0..clips).step_by(size).map(|start| start..(start + size).min(clips)).collect()
 }
@@ -59,7 +62,6 @@ mod tests {
         assert_eq!(micro_batches(7, 2, 4), [0..4, 4..7]);
         assert_eq!(micro_batches(7, 3, 4), [0..3, 3..6, 6..7]);
         assert_eq!(micro_batches(7, 2, 7).len(), 1);
-        assert_eq!(micro_batches(7, 2, 100).len(), 1);
     }
 
     #[test]
