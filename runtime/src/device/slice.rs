@@ -42,9 +42,6 @@ pub fn segments(tables: &Tables, all: &Segments, clips: &Range<usize>) -> Segmen
 /// group may be smaller.
 pub fn micro_batches(clips: usize, group: usize, most: usize) -> Vec<Range<usize>> {
     if most >= clips {
-        return std::iter::once(0..clips).collect();
-    }
-    if most >= clips {
         return std::iter::once(0..clips).collect(); // the last group may be smaller
     }
     let size = (most / group.max(1)).max(1) * group.max(1);
