@@ -21,14 +21,19 @@ const MAX_STACK: usize = 1 << 20;
 impl Elab<'_> {
     /// The value of an expression in a scope.
     pub(super) fn eval(&mut self, expr: &Rc<Expr>, scope: &ScopeRef) -> Res<Value> {
-        if self.depth >= MAX_DEPTH || self.stack_start.abs_diff(stack_position()) > MAX_STACK {
-            let text = "this is too deeply nested";
-            return self.error("V0105", text, expr.span, "evaluation went too deep here");
-        }
-        self.depth += 1;
+        self.descend(expr.span)?;
         let result = self.eval_kind(expr, scope);
         self.depth -= 1;
         result
+    }
+
+    /// One level deeper, if there is room; whoever calls it takes one off `depth` afterwards.
+    pub(super) fn descend(&mut self, span: Span) -> Res<()> {
+        if self.depth >= MAX_DEPTH || self.stack_start.abs_diff(stack_position()) > MAX_STACK {
+            return self.error("V0105", "this is too deeply nested", span, "evaluation went too deep here");
+        }
+        self.depth += 1;
+        Ok(())
     }
 
     fn eval_kind(&mut self, expr: &Rc<Expr>, scope: &ScopeRef) -> Res<Value> {

@@ -336,7 +336,12 @@ impl Elab<'_> {
     /// Declares every weight under a value that lives at `place`.
     fn declare_all(&mut self, value: &Value, place: &str, out: &mut Vec<WeightId>) -> Res<()> {
         match value {
-            Value::Instance(i) if &*i.place() == place => self.declare_instance(i, out),
+            Value::Instance(i) if &*i.place() == place => {
+                self.descend(i.maker.span)?;
+                let result = self.declare_instance(i, out);
+                self.depth -= 1;
+                result
+            }
             Value::List(items) => {
                 for (n, item) in items.iter().enumerate() {
                     self.declare_all(item, &format!("{place}.{n}"), out)?;

@@ -406,6 +406,7 @@ impl Elab<'_> {
         owner: Option<&Rc<Instance>>,
         inner: &ScopeRef,
     ) {
+        scope.set_origin(&name.text, value, inner);
         let own = if Rc::ptr_eq(scope, inner) { Scope::skip(scope, &name.text) } else { inner.clone() };
         let (expr, field, stored, owner) =
             (value.clone(), name.text.clone(), key.map(|k| k.text.clone()), owner.cloned());

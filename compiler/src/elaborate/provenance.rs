@@ -21,7 +21,8 @@ impl Elab<'_> {
                 continue;
             }
             if let Some((expr, written)) = at.origin(name) {
-                return Some(self.origin_of(&expr, &written).unwrap_or(expr.span));
+                let computed = matches!(at.kind, ScopeKind::Body(_)) && !matches!(expr.kind, ExprKind::Number { .. });
+                return self.origin_of(&expr, &written).or(if computed { None } else { Some(expr.span) });
             }
             if at.get(name).is_some() {
                 return None;

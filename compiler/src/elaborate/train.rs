@@ -28,10 +28,10 @@ impl Elab<'_> {
             }
         };
         let optimizer = self.required(&section, "optimizer", span)?;
-        let optimizer = self.optimizer(&optimizer, span)?;
+        let optimizer = self.optimizer(&optimizer, self.key_span(&section, "optimizer", span))?;
         let clip_grad = match self.key(&section, "clip_grad", span)? {
             None | Some(Value::None) => None,
-            Some(v) => Some(self.schedule(&v, span)?),
+            Some(v) => Some(self.schedule(&v, self.key_span(&section, "clip_grad", span))?),
         };
         let group = if masked || section.get("group").is_some() {
             Some(self.count(&section, "group", Unit::Clips, span)?)
@@ -48,9 +48,14 @@ impl Elab<'_> {
             precision: self.precision(&section, span)?,
             seed: match self.key(&section, "seed", span)? {
                 None => 0,
-                Some(v) => self.whole_number(&v, "train.seed", span)? as u64,
+                Some(v) => self.whole_number(&v, "train.seed", self.key_span(&section, "seed", span))? as u64,
             },
         })
+    }
+
+    /// Where a key of `train` is written, or the model's name.
+    fn key_span(&self, section: &ScopeRef, key: &str, model: Span) -> Span {
+        section.origin(key).map_or(model, |(expr, _)| expr.span)
     }
 
     fn key(&mut self, section: &ScopeRef, key: &str, span: Span) -> Res<Option<Value>> {
@@ -73,6 +78,7 @@ impl Elab<'_> {
 
     fn count(&mut self, section: &ScopeRef, key: &str, unit: Unit, span: Span) -> Res<usize> {
         let value = self.required(section, key, span)?;
+        let span = self.key_span(section, key, span);
         if let Value::Num(Num { unit: found, .. }) = &value
             && found.is_some()
             && *found != unit
@@ -84,16 +90,17 @@ impl Elab<'_> {
         }
         let n = self.whole_number(&value, &format!("train.{key}"), span)?;
         if n == 0 {
-            return self.error("V0104", format!("`train.{key}` must be above zero"), span, "in this model");
+            return self.error("V0104", format!("`train.{key}` must be above zero"), span, "not accepted");
         }
         Ok(n)
     }
 
     fn data(&mut self, section: &ScopeRef, span: Span) -> Res<Vec<DataShare>> {
         let value = self.required(section, "data", span)?;
+        let span = self.key_span(section, "data", span);
         let wrong = |elab: &Elab, found: &Value| {
             let text = format!("`train.data` is a list of names or names with shares, found {}", found.kind());
-            let d = Diagnostic::error("V0104", text, span, "in this model");
+            let d = Diagnostic::error("V0104", text, span, "not accepted");
             Err(elab.fail(d.help("write `data = [\"k710\", \"ssv2\"]` or `data = (k710: 0.7, ssv2: 0.3)`")))
         };
         let mut out = vec![];
@@ -120,7 +127,7 @@ impl Elab<'_> {
                                     "V0104",
                                     format!("the share of `{name}` must be above zero"),
                                     span,
-                                    "in this model",
+                                    "not accepted",
                                 );
                             }
                             out.push((name.to_string(), Some(share)));
@@ -132,24 +139,26 @@ impl Elab<'_> {
             other => return wrong(self, other),
         }
         if out.is_empty() {
-            return self.error("V0104", "`train.data` is empty", span, "in this model");
+            return self.error("V0104", "`train.data` is empty", span, "not accepted");
         }
         Ok(out)
     }
 
     fn precision(&mut self, section: &ScopeRef, span: Span) -> Res<DType> {
-        match self.required(section, "precision", span)? {
+        let value = self.required(section, "precision", span)?;
+        let span = self.key_span(section, "precision", span);
+        match value {
             Value::Text(t) if &*t == "f32" => Ok(DType::F32),
             Value::Text(t) if &*t == "bf16" => Ok(DType::Bf16),
             Value::Text(t) => {
                 let text = format!("`train.precision` is \"f32\" or \"bf16\", found \"{t}\"");
-                self.error("V0104", text, span, "in this model")
+                self.error("V0104", text, span, "not accepted")
             }
             other => self.error(
                 "V0104",
                 format!("`train.precision` is \"f32\" or \"bf16\", found {}", other.kind()),
                 span,
-                "in this model",
+                "not accepted",
             ),
         }
     }

@@ -212,6 +212,7 @@ impl Elab<'_> {
             written: change.scope.clone(),
         };
         let scope = self.scope(kind, Some(&dual));
+        section.set_origin(&key.text, expr, &dual);
         let (expr, field) = (expr.clone(), key.text.clone());
         section.set(
             &key.text,

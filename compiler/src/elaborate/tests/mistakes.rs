@@ -145,7 +145,6 @@ fn long_chains_of_definitions_are_an_error() {
         .map(|i| format!("block b{i}(n = 1) {{ p = b{}(n = n + 1) d = p.n forward(x) = x * d }}\n", i + 1))
         .collect();
     let model = format!("model m {{ image = image(size = 8 px) p = b0() loss = mean(p(image)) {TRAIN} }}");
-    assert!(
-        text(&format!("{settings} block b{last}(n = 1) {{ d = n forward(x) = x * d }}\n {model}"), None, &[]).is_ok()
-    );
+    let found = text(&format!("{settings} block b{last}(n = 1) {{ d = n forward(x) = x * d }}\n {model}"), None, &[]);
+    assert!(found.err().unwrap_or_default().contains("too deeply nested"));
 }

@@ -174,12 +174,18 @@ fn schedules_agree_with_the_published_formulas() {
 
 #[test]
 fn training_settings_are_read() {
-    let t = good("models/tiny.vjepa", "tiny").train;
-    assert_eq!((t.batch, t.group, t.steps, t.seed), (32, Some(16), 2_000, 234));
-    assert_eq!(t.data, [("clips".to_string(), None)]);
+    let sets = [
+        ("train.batch", "32 clips"),
+        ("train.data", "(a: 0.25, b: 0.75)"),
+        ("train.precision", "\"f32\""),
+        ("train.warmup", "200"),
+    ];
+    let t = file(VITL16, None, &sets).unwrap_or_else(|e| panic!("{e}")).train;
+    assert_eq!((t.batch, t.group, t.steps, t.seed), (32, Some(24), 90_000, 234));
+    assert_eq!(t.data, [("a".to_string(), Some(0.25)), ("b".to_string(), Some(0.75))]);
     assert_eq!(t.precision, crate::ir::op::DType::F32);
     let Optimizer::Adamw { lr, .. } = &t.optimizer else { panic!("not adamw") };
-    assert_eq!(lr.at(200.0, 2_000.0), 6.25e-4, "the warm-up followed `train.warmup`");
+    assert_eq!(lr.at(200.0, 90_000.0), 6.25e-4, "the warm-up followed `train.warmup`");
 }
 
 #[test]
