@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::forward::{Input, Renames};
 use super::scope::{ScopeKind, ScopeRef};
+use super::settings::Arguments;
 use super::value::{Closure, Maker, Value, What};
 use super::{Elab, Res};
 use crate::diag::Diagnostic;
@@ -122,7 +123,8 @@ impl Elab<'_> {
         let def = closure.def.clone();
         let name = &def.name.text;
         let header = self.scope(ScopeKind::Header, Some(&closure.file));
-        self.bind(name, &def.formals, args, caller, &header, &[], span)?;
+        let arguments = Arguments { name, formals: &def.formals, args, caller, preset: &[], span };
+        self.bind(&arguments, &header)?;
         // Arguments are computed before the function is entered: they belong to the caller.
         let mut pool = vec![];
         for (i, formal) in def.formals.iter().enumerate() {

@@ -108,6 +108,7 @@ impl Elab<'_> {
             None => return Err(vec![]),
         };
         let mut errors = vec![];
+        collect(&mut errors, self.requirements(model, &body));
         let loss = collect(&mut errors, self.loss(model, &body));
         let metrics = collect(&mut errors, self.metrics(&body));
         // Backbone and settings often fail for the same reason as the loss; a second message would only repeat it.
@@ -145,6 +146,19 @@ impl Elab<'_> {
         let span = self.span_of(model, "loss");
         let value = self.force_named(&thunk, "loss", span)?;
         self.one_number(&value, "loss", span)
+    }
+
+    /// What the model itself requires.
+    fn requirements(&mut self, model: &Rc<Instance>, body: &ScopeRef) -> Res<()> {
+        let super::value::What::Def(closure) = &model.maker.what else { return Ok(()) };
+        let def = closure.def.clone();
+        let DefValue::Body(stmts) = &def.value else { return Ok(()) };
+        for stmt in &stmts.stmts {
+            if let StmtKind::Require(cond, message) = &stmt.kind {
+                self.require(cond, message.as_ref(), body, model)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where a field of a model is written, in the last `with` that sets it or in the file.

@@ -24,6 +24,16 @@ pub struct Input {
 /// `attn[time -> tokens](x)`: caller's axes, name inside the block.
 pub type Renames = Vec<(Vec<Rc<Expr>>, Rc<str>)>;
 
+/// A call whose inputs are being bound.
+struct Call<'a> {
+    block: &'a Rc<Instance>,
+    renames: &'a Renames,
+    caller: &'a ScopeRef,
+    /// Scope of the block's equations.
+    scope: &'a ScopeRef,
+    span: Span,
+}
+
 /// What binding inputs has found out.
 #[derive(Default)]
 struct Binding {
@@ -96,7 +106,8 @@ impl Elab<'_> {
         let scope = self.open(block, span)?;
         let outside = self.enter(span);
         let scope = self.scope(ScopeKind::Equations, Some(&scope));
-        let bound = self.bind_inputs(block, &formals, inputs, renames, caller, &scope, span);
+        let call = Call { block, renames, caller, scope: &scope, span };
+        let bound = self.bind_inputs(&call, &formals, inputs);
         let result = bound.and_then(|binding| {
             let place = block.place();
             let caller =
@@ -121,17 +132,8 @@ impl Elab<'_> {
         Err(self.fail(d.help("end it with `return ...`")))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a call has this many sides, and one caller")]
-    fn bind_inputs(
-        &mut self,
-        block: &Rc<Instance>,
-        formals: &[Formal],
-        inputs: &[Input],
-        renames: &Renames,
-        caller: &ScopeRef,
-        scope: &ScopeRef,
-        span: Span,
-    ) -> Res<Binding> {
+    fn bind_inputs(&mut self, call: &Call, formals: &[Formal], inputs: &[Input]) -> Res<Binding> {
+        let Call { block, scope, span, .. } = *call;
         let name = block.name();
         let mut given: Vec<Option<&Input>> = vec![None; formals.len()];
         let mut position = 0;
@@ -208,7 +210,7 @@ impl Elab<'_> {
                     if let Some(of) = of {
                         self.check_index_set(block, &t, &of.text, text, input.span)?;
                     }
-                    Value::Tensor(self.bind_axes(block, &t, shape, renames, caller, scope, input.span, &mut binding)?)
+                    Value::Tensor(self.bind_axes(call, &t, shape, input.span, &mut binding)?)
                 }
                 (v, Some(FormalKind::Shape(..))) if !matches!(v, Value::None | Value::All) => {
                     let d = Diagnostic::error(
@@ -251,18 +253,15 @@ impl Elab<'_> {
     }
 
     /// Binds the axes that a header names: by the axis itself, by the caller's label, by name, by position.
-    #[allow(clippy::too_many_arguments, reason = "one rule of the language, in its own order")]
     fn bind_axes(
         &mut self,
-        block: &Rc<Instance>,
+        call: &Call,
         t: &Tensor,
         shape: &[Rc<Expr>],
-        renames: &Renames,
-        caller: &ScopeRef,
-        scope: &ScopeRef,
         span: Span,
         binding: &mut Binding,
     ) -> Res<Tensor> {
+        let Call { block, renames, caller, scope, .. } = *call;
         let mut t = t.clone();
         let mut rest = t.axes.clone();
         // What is left to bind: name in the header, and its axis if it has a size.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::eval::is_path;
 use super::scope::{Scope, ScopeKind, ScopeRef, Thunk};
+use super::settings::Arguments;
 use super::value::{ChangeTo, Home, Instance, Maker, Num, Number, Role, SettingChange, Value, What};
 use super::{Elab, Expansion, Res, suggest};
 use crate::diag::Diagnostic;
@@ -35,12 +36,23 @@ impl Elab<'_> {
                 let header = self.scope(ScopeKind::Header, Some(&closure.file));
                 let preset: Vec<Rc<str>> = closure.changes.iter().map(|c| c.path[0].text.clone()).collect();
                 let name = &def.name.text;
-                let bound = self.bind(name, &def.formals, &maker.args, &maker.scope, &header, &preset, maker.span)?;
+                let arguments = Arguments {
+                    name,
+                    formals: &def.formals,
+                    args: &maker.args,
+                    caller: &maker.scope,
+                    preset: &preset,
+                    span: maker.span,
+                };
+                let bound = self.bind(&arguments, &header)?;
                 alias = bound.alias;
                 let given: Vec<Rc<str>> =
                     maker.args.iter().filter_map(|a| a.name.as_ref().map(|w| w.text.clone())).collect();
                 for change in &closure.changes {
-                    let ChangeTo::Value(value) = &change.what else { continue };
+                    let ChangeTo::Value(value) = &change.what else {
+                        let text = format!("only settings of `{name}` can be changed here");
+                        return self.error("V0103", text, change.span, "not a setting");
+                    };
                     if given.contains(&change.path[0].text) && change.path.len() == 1 {
                         continue;
                     }
@@ -67,7 +79,7 @@ impl Elab<'_> {
         if let What::Def(closure) = &maker.what {
             self.bind_factors(&shown, &closure.def.formals, &header, maker.span);
         }
-        Ok(Rc::new(Instance {
+        let instance = Rc::new(Instance {
             maker,
             header,
             alias: RefCell::new(alias),
@@ -76,10 +88,16 @@ impl Elab<'_> {
             home: RefCell::default(),
             role,
             tensor: RefCell::default(),
+<<<<<<< HEAD
         }))
         .inspect(|i| {
             self.private_copies(i);
         })
+=======
+        });
+        self.private_copies(&instance);
+        Ok(instance)
+>>>>>>> 52a4b3a (Elaborator: lines without effect are errors; named arguments of binding)
     }
 
     /// `linear(dim -> dim)`: the left name is a private copy of the axis.
@@ -241,7 +259,7 @@ impl Elab<'_> {
         result
     }
 
-    fn require(
+    pub(super) fn require(
         &mut self,
         cond: &Rc<Expr>,
         message: Option<&Word>,

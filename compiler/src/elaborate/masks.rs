@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::emit::Leaf;
-use super::scope::ScopeRef;
+use super::scope::{ScopeKind, ScopeRef};
 use super::value::{Instance, Num, Tensor, Value, What};
 use super::{DrawnSet, Elab, Res};
 use crate::diag::Diagnostic;
@@ -12,6 +12,18 @@ use crate::ir::op::{DType, Dist, Which};
 use crate::model::{self, AxisId, AxisSize, NodeId, NodeOp};
 use crate::source::Span;
 use crate::syntax::ast::{DefValue, Expr, FormalKind, Kind, Op, StmtKind, Word};
+
+/// True if a scope lies in the body of a mask.
+fn inside_mask(scope: &ScopeRef) -> bool {
+    let mut at = Some(scope);
+    while let Some(s) = at {
+        if let ScopeKind::Body(owner) = &s.kind {
+            return owner.kind() == Some(Kind::Mask);
+        }
+        at = s.parent.as_ref();
+    }
+    false
+}
 
 impl Elab<'_> {
     /// `name[axes] ~ from per batch`.
@@ -24,6 +36,10 @@ impl Elab<'_> {
         scope: &ScopeRef,
     ) -> Res<Value> {
         let span = from.span;
+        if !inside_mask(scope) {
+            let d = Diagnostic::error("V0403", "`~` draws inside a mask only", name.span, "drawn here");
+            return Err(self.fail(d));
+        }
         let mut over = vec![];
         for word in axes {
             match self.axes_named(&word.text, scope)? {

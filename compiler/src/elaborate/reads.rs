@@ -159,6 +159,13 @@ fn check_body(body: &Body, roots: &[&str], errors: &mut Vec<Diagnostic>) {
         }
         match &stmt.kind {
             StmtKind::Forward(_, inner) => check_body(inner, &[], errors),
+            StmtKind::Section(name, _)
+                if &*name.text != "train"
+                    && !reads.iter().enumerate().any(|(j, r)| j != i && r.contains(&name.text)) =>
+            {
+                let text = format!("nothing reads the section `{}`", name.text);
+                errors.push(Diagnostic::error("V0107", text, name.span, "this changes nothing"));
+            }
             StmtKind::Section(name, inner) if &*name.text == "train" => {
                 // A helper may also be read from outside, as `train.horizon`.
                 let mut outside: Vec<&str> = TRAIN_KEYS.to_vec();

@@ -11,6 +11,22 @@ use crate::model::AxisId;
 use crate::source::Span;
 use crate::syntax::ast::{Arg, ExprKind, Formal, FormalKind};
 
+/// What is to be bound.
+pub struct Arguments<'a> {
+    /// Name of the definition, for messages.
+    pub name: &'a str,
+    /// Its settings or inputs.
+    pub formals: &'a [Formal],
+    /// What the call gives.
+    pub args: &'a [Arg],
+    /// Scope of the call.
+    pub caller: &'a ScopeRef,
+    /// Settings that get a value elsewhere and need none here.
+    pub preset: &'a [Rc<str>],
+    /// The call.
+    pub span: Span,
+}
+
 /// What binding found out besides the values.
 #[derive(Default)]
 pub struct Bound {
@@ -19,6 +35,7 @@ pub struct Bound {
 }
 
 impl Elab<'_> {
+<<<<<<< HEAD
     /// Binds arguments to formals. `preset` names settings that get a value elsewhere and need none here.
     #[expect(clippy::too_many_arguments, reason = "a call has this many sides, and one caller")]
     pub(super) fn bind(
@@ -31,6 +48,11 @@ impl Elab<'_> {
         preset: &[Rc<str>],
         span: Span,
     ) -> Res<Bound> {
+=======
+    /// Binds arguments to formals.
+    pub(super) fn bind(&mut self, call: &Arguments, header: &ScopeRef) -> Res<Bound> {
+        let Arguments { name, formals, args, caller, preset, span } = *call;
+>>>>>>> 52a4b3a (Elaborator: lines without effect are errors; named arguments of binding)
         let given = self.match_args(name, formals, args)?;
         let mut bound = Bound::default();
         for (formal, arg) in formals.iter().zip(given) {

@@ -85,8 +85,9 @@ impl Elab<'_> {
         let key = self.stored_key(model, change);
         match (&change.path[1..], &change.what) {
             ([], ChangeTo::Statement(stmt)) => {
-                if matches!(stmt.kind, StmtKind::Forward(..)) {
-                    return self.error("V0103", "a model has no `forward` to change", change.span, "not allowed here");
+                if matches!(stmt.kind, StmtKind::Forward(..) | StmtKind::Require(..)) {
+                    let text = format!("`{}` cannot be changed in a model", head.text);
+                    return self.error("V0103", text, change.span, "not allowed here");
                 }
                 self.declare(body, stmt, Some(model), &dual)
             }

@@ -148,3 +148,17 @@ fn long_chains_of_definitions_are_an_error() {
     let found = text(&format!("{settings} block b{last}(n = 1) {{ d = n forward(x) = x * d }}\n {model}"), None, &[]);
     assert!(found.err().unwrap_or_default().contains("too deeply nested"));
 }
+
+#[test]
+fn lines_without_effect_are_errors() {
+    assert!(
+        wrong("loss = mean(encoder(image)) eval { every = 3 }").starts_with("V0107 nothing reads the section `eval`")
+    );
+    assert!(
+        wrong("loss = mean(encoder(image)) require encoder.dim % 3 == 0 : \"{encoder} is even\"").starts_with("V0201")
+    );
+    assert!(wrong("u ~ 0..1, loss = mean(encoder(image)) * u").starts_with("V0403 `~` draws inside a mask only"));
+    let found =
+        wrong("p = linear with { metric x = 1 } q = p(encoder.dim -> encoder.dim) loss = mean(q(encoder(image)))");
+    assert!(found.starts_with("V0103 only settings of `linear` can be changed here"), "{found}");
+}
