@@ -88,16 +88,9 @@ impl Elab<'_> {
             home: RefCell::default(),
             role,
             tensor: RefCell::default(),
-<<<<<<< HEAD
-        }))
-        .inspect(|i| {
-            self.private_copies(i);
-        })
-=======
         });
         self.private_copies(&instance);
         Ok(instance)
->>>>>>> 52a4b3a (Elaborator: lines without effect are errors; named arguments of binding)
     }
 
     /// `linear(dim -> dim)`: the left name is a private copy of the axis.

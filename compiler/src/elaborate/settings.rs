@@ -35,24 +35,9 @@ pub struct Bound {
 }
 
 impl Elab<'_> {
-<<<<<<< HEAD
-    /// Binds arguments to formals. `preset` names settings that get a value elsewhere and need none here.
-    #[expect(clippy::too_many_arguments, reason = "a call has this many sides, and one caller")]
-    pub(super) fn bind(
-        &mut self,
-        name: &str,
-        formals: &[Formal],
-        args: &[Arg],
-        caller: &ScopeRef,
-        header: &ScopeRef,
-        preset: &[Rc<str>],
-        span: Span,
-    ) -> Res<Bound> {
-=======
     /// Binds arguments to formals.
     pub(super) fn bind(&mut self, call: &Arguments, header: &ScopeRef) -> Res<Bound> {
         let Arguments { name, formals, args, caller, preset, span } = *call;
->>>>>>> 52a4b3a (Elaborator: lines without effect are errors; named arguments of binding)
         let given = self.match_args(name, formals, args)?;
         let mut bound = Bound::default();
         for (formal, arg) in formals.iter().zip(given) {
