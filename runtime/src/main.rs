@@ -1,5 +1,6 @@
 //! Command line of the runtime: trains, replays and times compiled programs.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,10 +40,10 @@ fn run_train(settings: &settings::Train) -> Result<bool> {
     let summary = train::command::train(program, &bytes, settings, &stop)?;
     let place = summary.directory;
     let what = if summary.stopped { "stopped at" } else { "trained to" };
-    println!("{what} step {} of {}", summary.step, summary.steps);
-    println!("  checkpoint      {}", summary.checkpoint.display());
-    println!("  metrics         {}", place.metrics().display());
-    println!("  resolved model  {}", place.resolved().display());
+    say(&format!("{what} step {} of {}", summary.step, summary.steps));
+    say(&format!("  checkpoint      {}", summary.checkpoint.display()));
+    say(&format!("  metrics         {}", place.metrics().display()));
+    say(&format!("  resolved model  {}", place.resolved().display()));
     Ok(true)
 }
 
@@ -56,7 +57,7 @@ fn run_replay(settings: &settings::Replay) -> Result<bool> {
     };
     let found = replay::replay(program, &request, |step| {
         if !settings.json {
-            println!("{}", step.text());
+            say(&step.text());
         }
     })?;
     if settings.json {
@@ -78,7 +79,7 @@ fn run_bench(settings: &settings::Bench) -> Result<bool> {
     if settings.json {
         print_json(&found);
     } else {
-        println!("{}", found.text());
+        say(&found.text());
     }
     Ok(true)
 }
@@ -93,5 +94,11 @@ fn read(path: &Path) -> Result<(Arc<Program>, Vec<u8>)> {
 }
 
 fn print_json(value: &impl serde::Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).expect("compiler bug: a result that is no JSON"));
+    say(&serde_json::to_string_pretty(value).expect("compiler bug: a result that is no JSON"));
+}
+
+/// A line on standard output. A reader that has gone away (`| head`) is no error.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
