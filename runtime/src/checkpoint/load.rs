@@ -56,9 +56,15 @@ pub fn load(directory: &Path, session: &mut Session) -> Result<State> {
             .filter(|(_, slot)| format::file_of(&slot.kind) == Some(file))
             .map(|(id, slot)| (slot.key.clone(), (id, slot.shape.clone())))
             .collect();
-        fill(&directory.join(file), wanted, session)?;
+        fill(&directory.join(file), wanted, session).map_err(|e| with_cure(e, directory))?;
     }
     Ok(state)
+}
+
+/// A damaged checkpoint does not end a run for good: the one before it is still there.
+fn with_cure(error: Error, directory: &Path) -> Error {
+    let place = directory.display();
+    Error::failed(format!("{error}; remove `{place}` to continue from the checkpoint before it, or from the start"))
 }
 
 /// Every wanted slot from a file that must hold exactly those.

@@ -76,6 +76,7 @@ fn a_file_cut_short_is_told() {
     fs::write(&model, &bytes[..bytes.len() - 5]).unwrap();
     let error = load(&place, &mut session).unwrap_err().to_string();
     assert!(error.contains("is no complete safetensors file"), "{error}");
+    assert!(error.contains(&format!("remove `{}`", place.display())), "{error}");
 }
 
 #[test]
