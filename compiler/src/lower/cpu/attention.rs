@@ -1,12 +1,13 @@
 //! Attention by segment and head, forward and backward; scores exist only as tiles in a thread's own memory.
 //!
-//! Forward, for a tile of rows: S = scale q k^T, P = softmax(S), out = P v. Backward, with D = rowsum(g out):
-//! dP = g v^T, dS = scale P (dP - D), dq = dS k, dk = sum over tiles of dS^T q, dv = sum over tiles of P^T g.
+//! Forward, for a tile of rows: S = scale q k^T, E = e^(S - rowmax), r = 1 / rowsum(E), out = r (E v). Backward, with
+//! D = rowsum(g out): dP = g v^T, dS = scale r E (dP - D), dq = dS k, dk = sum over tiles of dS^T q, dv = sum over tiles
+//! of E^T (r g). The factor r, which would make E the softmax, is never applied to the scores by itself.
 //! One task is a tile forward, and a whole head of a segment backward, because tiles add into the same dk and dv.
 
 use super::context::{Context, View};
 use super::math::dot;
-use super::norm::softmax_rows;
+use super::norm::exp_rows;
 use super::parallel::{Shared, each, scratch, simd};
 use super::products::{Matrix, Product, tile};
 use crate::lower::LowerError;
@@ -60,15 +61,19 @@ pub fn attention(cx: &Context, step: &Step, scale: f64) -> Result<(), LowerError
         let (m, e) = (v.shape.dims(block)[0], v.shape.dims(block)[2]);
         let [q, k, v] = [&q, &k, &v].map(|view| Head::of(view, block, h));
         let y = Head::of(&out, block, h);
-        scratch(rows * m, |scores| {
+        scratch(rows * m + rows, |room| {
+            let (scores, r) = room.split_at_mut(rows * m);
             // SAFETY: heads lie inside their views; tasks have rows of the result of their own.
             unsafe {
                 let p = Product { scale: scale as f32, ..product(q.rows(row), k.transposed(0), rows, m, d) };
                 tile(p, scores.as_mut_ptr(), m);
-                softmax_rows(scores, m);
-                let p = Matrix { data: scores.as_ptr(), row: m, col: 1 };
+                exp_rows(scores, m, r);
+                let exps = Matrix { data: scores.as_ptr(), row: m, col: 1 };
                 let at = place.pointer().add(out.base(block) + h * out.strides(block)[1] + row * y.row);
-                tile(product(p, v.rows(0), rows, e, m), at, y.row);
+                tile(product(exps, v.rows(0), rows, e, m), at, y.row);
+                for (i, r) in r.iter().enumerate() {
+                    std::slice::from_raw_parts_mut(at.add(i * y.row), e).iter_mut().for_each(|y| *y *= r);
+                }
             }
         });
     });
@@ -97,25 +102,30 @@ pub fn attention_grad(cx: &Context, step: &Step, scale: f64) -> Result<(), Lower
         let [q, k, v, out, g] = [&q, &k, &v, &out, &g].map(|view| Head::of(view, block, h));
         let [dq, dk, dv] = [0, 1, 2].map(|i| HeadGrad::of(&grads[i], block, h));
         let tile_rows = ROWS.min(n);
-        scratch(2 * tile_rows * m, |room| {
-            let (p, dp) = room.split_at_mut(tile_rows * m);
+        scratch(tile_rows * (2 * m + e + 1), |room| {
+            let (exps, room) = room.split_at_mut(tile_rows * m);
+            let (dp, room) = room.split_at_mut(tile_rows * m);
+            let (rg, r) = room.split_at_mut(tile_rows * e);
             for row in (0..n).step_by(ROWS) {
                 let rows = ROWS.min(n - row);
-                let (p, dp) = (&mut p[..rows * m], &mut dp[..rows * m]);
+                let (exps, dp) = (&mut exps[..rows * m], &mut dp[..rows * m]);
+                let r = &mut r[..rows];
                 let first = row > 0;
                 // SAFETY: heads lie inside their views; a task has a head of every result of its own.
                 unsafe {
                     let scores = Product { scale: scale as f32, ..product(q.rows(row), k.transposed(0), rows, m, d) };
-                    tile(scores, p.as_mut_ptr(), m);
-                    softmax_rows(p, m);
+                    tile(scores, exps.as_mut_ptr(), m);
+                    exp_rows(exps, m, r);
                     tile(product(g.rows(row), v.transposed(0), rows, m, e), dp.as_mut_ptr(), m);
-                    let pt = Matrix { data: p.as_ptr(), row: 1, col: m };
-                    tile(Product { add: first, ..product(pt, g.rows(row), m, e, rows) }, dv.data, dv.row);
                     for i in 0..rows {
                         let line = |head: Head| std::slice::from_raw_parts(head.data.add((row + i) * head.row), e);
-                        let (p, dp) = (&p[i * m..(i + 1) * m], &mut dp[i * m..(i + 1) * m]);
-                        score_grad(p, dp, line(g), line(out), scale as f32);
+                        let (exps, dp) = (&exps[i * m..(i + 1) * m], &mut dp[i * m..(i + 1) * m]);
+                        score_grad(exps, dp, line(g), line(out), scale as f32 * r[i]);
+                        rg[i * e..(i + 1) * e].iter_mut().zip(line(g)).for_each(|(y, g)| *y = r[i] * g);
                     }
+                    let exps_t = Matrix { data: exps.as_ptr(), row: 1, col: m };
+                    let rg = Matrix { data: rg.as_ptr(), row: e, col: 1 };
+                    tile(Product { add: first, ..product(exps_t, rg, m, e, rows) }, dv.data, dv.row);
                     let ds = Matrix { data: dp.as_ptr(), row: m, col: 1 };
                     tile(product(ds, k.rows(0), rows, d, m), dq.data.add(row * dq.row), dq.row);
                     let dst = Matrix { data: dp.as_ptr(), row: 1, col: m };
@@ -141,12 +151,12 @@ impl HeadGrad {
 }
 
 simd! {
-    /// dp = scale p (dp - g . out)
-    fn score_grad(p: &[f32], dp: &mut [f32], g: &[f32], out: &[f32], scale: f32) { <FMA>
+    /// dp = scale exps (dp - g . out)
+    fn score_grad(exps: &[f32], dp: &mut [f32], g: &[f32], out: &[f32], scale: f32) { <FMA>
         let _ = FMA;
         let d = dot(g, out);
-        for (dp, p) in dp.iter_mut().zip(p) {
-            *dp = scale * p * (*dp - d);
+        for (dp, e) in dp.iter_mut().zip(exps) {
+            *dp = scale * e * (*dp - d);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::{LowerError, Shared as SharedProgram, StepInputs};
 use super::parallel::Shared;
-use crate::ir::graph::{CountId, Extent, Outer, Segments, SlotId, Type};
+use crate::ir::graph::{CountId, Extent, Outer, Segments, SlotId, Tables, Type};
 use crate::plan::arena::ALIGN;
 use crate::plan::shape::{Shape, outer_block};
 use crate::plan::{Home, Plan, Step};
@@ -176,6 +176,8 @@ impl Context {
         if now.shapes.is_empty() || !same_counts(&now.segments, step.segments) {
             let tables = &self.program.tables;
             let shape = |(outer, extents): &(Outer, Vec<Extent>)| Shape::new(tables, step.segments, *outer, extents);
+            now.shapes.clear();
+            refuse_empty(&self.program.tables, &self.plan, step.segments)?;
             now.shapes = self.plan.shapes.iter().map(|s| Arc::new(shape(s))).collect();
             let sizes: Vec<usize> = self.plan.buffers.iter().map(|b| now.shapes[b.shape].total()).collect();
             (now.offsets, now.room) = crate::plan::arena::offsets(&self.plan.buffers, &sizes);
@@ -359,6 +361,21 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// A softmax or a mean over no tokens has no value: a clip without any is the mask's fault, and is named.
+fn refuse_empty(tables: &Tables, plan: &Plan, segments: &Segments) -> Result<(), LowerError> {
+    for (outer, extents) in &plan.shapes {
+        let Outer::Segments(set) = outer else { continue };
+        for segment in 0..segments.blocks(tables, *outer) {
+            if extents.iter().any(|e| segments.extent(tables, *e, segment) == 0) {
+                let (mask, clip) = (segment / segments.clips, segment % segments.clips);
+                let name = &tables.masks[tables.sets[set.0 as usize].masks[mask]].name;
+                return Err(LowerError::User(format!("mask `{name}` leaves clip {clip} of the batch no tokens")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// True if two steps have equal extents (their indices may differ).

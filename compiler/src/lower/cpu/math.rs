@@ -124,6 +124,25 @@ pub fn largest(x: &[f32]) -> f32 {
     tops.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
 }
 
+/// x = e^(x - max); the sum of the row.
+#[inline(always)]
+pub fn exp_and_sum<const FMA: bool>(x: &mut [f32]) -> f32 {
+    let top = largest(x);
+    let mut sums = [0.0f32; LANES];
+    let mut parts = x.chunks_exact_mut(LANES);
+    for part in &mut parts {
+        for i in 0..LANES {
+            part[i] = exp::<FMA>(part[i] - top);
+            sums[i] += part[i];
+        }
+    }
+    for (v, sum) in parts.into_remainder().iter_mut().zip(&mut sums) {
+        *v = exp::<FMA>(*v - top);
+        *sum += *v;
+    }
+    sum(&sums)
+}
+
 simd! {
     /// y = e^x.
     pub fn exp_row(x: &[f32], y: &mut [f32]) { <FMA>

@@ -5,7 +5,7 @@
 //! The sums over rows are taken in fixed groups of rows, whose results are added in order.
 
 use super::context::Context;
-use super::math::{dot, exp, largest, sum, sum_squares};
+use super::math::{dot, exp_and_sum, sum, sum_squares};
 use super::parallel::{CHUNK, Shared, each, pieces, scratch, simd};
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -178,16 +178,21 @@ fn for_rows(shape: &crate::plan::shape::Shape, task: impl Fn(usize, usize, usize
 
 simd! {
     /// x = softmax(x) for every row of width d.
-    pub fn softmax_rows(x: &mut [f32], d: usize) { <FMA>
+    fn softmax_rows(x: &mut [f32], d: usize) { <FMA>
         for x in x.chunks_exact_mut(d.max(1)) {
-            let top = largest(x);
-            for v in x.iter_mut() {
-                *v = exp::<FMA>(*v - top);
-            }
-            let r = 1.0 / sum(x);
+            let r = 1.0 / exp_and_sum::<FMA>(x);
             for v in x.iter_mut() {
                 *v *= r;
             }
+        }
+    }
+}
+
+simd! {
+    /// x = e^(x - max) for every row of width d, and 1 / sum of each row: a softmax whose last factor is left to do.
+    pub fn exp_rows(x: &mut [f32], d: usize, factors: &mut [f32]) { <FMA>
+        for (x, r) in x.chunks_exact_mut(d.max(1)).zip(factors) {
+            *r = 1.0 / exp_and_sum::<FMA>(x);
         }
     }
 }

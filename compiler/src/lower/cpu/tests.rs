@@ -283,6 +283,22 @@ fn an_index_beyond_its_rows_is_an_error() {
 }
 
 #[test]
+fn a_clip_without_tokens_is_an_error() {
+    let mut lab = Lab::new(19);
+    let x = lab.rows(Which::Target, &[3]);
+    lab.shown(Op::Gelu, &[x]);
+    let mut program = Program { tables: lab.tables.clone(), ..Program::default() };
+    program.entries[Entry::Grads as usize] = lab.graph.clone();
+    let mut machine = CpuMachine::new(Arc::new(program), 1).unwrap();
+    let inputs: Vec<Vec<f32>> = lab.env.inputs.iter().map(|x| narrow(x)).collect();
+    let empty = &mut lab.env.segments.sets[0];
+    (empty.target[CLIPS + 1], empty.target_count[CLIPS + 1]) = (vec![], 0);
+    let step = StepInputs { segments: &lab.env.segments, inputs: &inputs, scalars: &[] };
+    let text = "mask `long` leaves clip 1 of the batch no tokens".to_string();
+    assert_eq!(machine.run(Entry::Grads, &step).map(|_| ()), Err(LowerError::User(text)));
+}
+
+#[test]
 fn elementwise_work_of_many_tasks() {
     let mut lab = Lab::sized(2, 2000);
     let (x, y) = (lab.clip(&[2000, 23]), lab.rows(Which::Context, &[23]));
