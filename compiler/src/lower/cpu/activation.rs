@@ -3,7 +3,7 @@
 //! y = x (1 + erf(x / sqrt 2)) / 2, dy/dx = (1 + erf(x / sqrt 2)) / 2 + x e^(-x^2 / 2) / sqrt(2 pi).
 
 use super::context::Context;
-use super::math::{erf, exp};
+use super::math::{erf, exp_down};
 use super::parallel::{CHUNK, fma, pieces, simd};
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -45,7 +45,7 @@ simd! {
     fn gelu_grad_row(x: &[f32], g: &[f32], dx: &mut [f32]) { <FMA>
         for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
             let share = fma::<FMA>(0.5, erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2), 0.5);
-            *dx = g * fma::<FMA>(x * DENSITY, exp::<FMA>(-0.5 * x * x), share);
+            *dx = g * fma::<FMA>(x * DENSITY, exp_down::<FMA>(-0.5 * x * x), share);
         }
     }
 }

@@ -2,26 +2,46 @@
 
 use super::parallel::{fma, simd};
 
-/// e^x. Relative error below 2e-7; 0 below -87.3, and no more than e^88.7 above.
+/// Adding 1.5 * 2^23 rounds to a whole number, which is then also in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// Below this e^x is no normal number.
+const LEAST: f32 = -87.336_54;
+
+/// e^r for |r| <= ln 2 / 2, where r = x - k ln 2; ln 2 in two parts, so that r is exact to f32.
 #[inline(always)]
-pub fn exp<const FMA: bool>(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number
-    let clamped = x.clamp(-87.336_54, 88.722_83);
-    // x = k ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts, so that r is exact to f32.
-    let k = fma::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
-    let r = fma::<FMA>(k, -1.428_606_8e-6, fma::<FMA>(k, -0.693_145_75, clamped));
+fn exp_rest<const FMA: bool>(x: f32, k: f32) -> f32 {
+    let r = fma::<FMA>(k, -1.428_606_8e-6, fma::<FMA>(k, -0.693_145_75, x));
     let mut p = 1.987_569_1e-4;
     p = fma::<FMA>(p, r, 1.398_199_9e-3);
     p = fma::<FMA>(p, r, 8.333_452e-3);
     p = fma::<FMA>(p, r, 4.166_579_6e-2);
     p = fma::<FMA>(p, r, 1.666_666_5e-1);
-    p = fma::<FMA>(p, r, 5e-1);
-    let value = fma::<FMA>(p, r * r, r + 1.0);
+    p = fma::<FMA>(p, r, 5.000_000_1e-1);
+    fma::<FMA>(p, r * r, r + 1.0)
+}
+
+/// e^x. Relative error below 2.5e-7; 0 below -87.3, and no more than e^88.7 above.
+#[inline(always)]
+pub fn exp<const FMA: bool>(x: f32) -> f32 {
+    let clamped = x.clamp(LEAST, 88.722_83);
+    let k = fma::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
     // 2^k in two factors: k reaches 128.
     let half = (k as i32) >> 1;
     let rest = k as i32 - half;
-    let scaled = value * f32::from_bits(((half + 127) << 23) as u32) * f32::from_bits(((rest + 127) << 23) as u32);
-    if x < -87.336_54 { 0.0 } else { scaled }
+    let power = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
+    let value = exp_rest::<FMA>(clamped, k) * power(half) * power(rest);
+    if x < LEAST { 0.0 } else { value }
+}
+
+/// e^x for x <= 0, as [`exp`] and cheaper.
+#[inline(always)]
+pub fn exp_down<const FMA: bool>(x: f32) -> f32 {
+    let clamped = if x < LEAST { LEAST } else { x };
+    let rounded = fma::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
+    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
+    let value = exp_rest::<FMA>(clamped, rounded - ROUND) * power;
+    if x < LEAST { 0.0 } else { value }
 }
 
 /// The error function: a ratio of polynomials in x^2 on [-4, 4], absolute error below 4e-7.
@@ -132,12 +152,12 @@ pub fn exp_and_sum<const FMA: bool>(x: &mut [f32]) -> f32 {
     let mut parts = x.chunks_exact_mut(LANES);
     for part in &mut parts {
         for i in 0..LANES {
-            part[i] = exp::<FMA>(part[i] - top);
+            part[i] = exp_down::<FMA>(part[i] - top);
             sums[i] += part[i];
         }
     }
     for (v, sum) in parts.into_remainder().iter_mut().zip(&mut sums) {
-        *v = exp::<FMA>(*v - top);
+        *v = exp_down::<FMA>(*v - top);
         *sum += *v;
     }
     sum(&sums)
@@ -184,6 +204,12 @@ mod tests {
             // One rounding of the result and one of r; the smallest normal numbers are exempt.
             assert!((f64::from(*y) - exact).abs() <= 2.5e-7 * exact + 1e-37, "{x}: {y} {exact}");
         }
+        let down = x.iter().filter(|x| **x <= 0.0).map(|x| (*x, exp_down::<false>(*x)));
+        for (x, y) in down {
+            let exact = f64::from(x).exp();
+            assert!((f64::from(y) - exact).abs() <= 2.5e-7 * exact + 1e-37, "{x}: {y} {exact}");
+        }
+        assert!(exp_down::<false>(f32::NAN).is_nan() && exp_down::<false>(f32::NEG_INFINITY) == 0.0);
         erf_row(&x, &mut y);
         for (x, y) in x.iter().zip(&y) {
             assert!((f64::from(*y) - libm::erf(f64::from(*x))).abs() <= 4e-7, "{x}: {y}");

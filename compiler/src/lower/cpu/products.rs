@@ -45,11 +45,11 @@ pub struct Product<'a> {
 unsafe impl Send for Product<'_> {}
 unsafe impl Sync for Product<'_> {}
 
-/// Rows of a tile; a tile of so many rows spends about a tenth of its time on packing at widths of some hundreds.
+/// Most rows of a tile; a tile of so many rows spends about a tenth of its time on packing at widths of some hundreds.
 const ROWS: usize = 256;
 /// Columns of a tile.
 const COLUMNS: usize = 1024;
-/// Terms after which a long sum is cut, where there are too few tiles.
+/// Most terms of a part of a long sum, where there are too few tiles.
 const TERMS: usize = 1024;
 /// With at least so many tiles a sum is not cut.
 const ENOUGH: usize = 8;
@@ -66,29 +66,39 @@ pub unsafe fn product(p: Product, out: *mut f32, row: usize) {
         return;
     }
     let (rows, columns) = (p.m.div_ceil(ROWS), p.n.div_ceil(COLUMNS));
-    let cuts = if rows * columns >= ENOUGH { 1 } else { p.k.div_ceil(TERMS) };
-    if cuts > 1 {
-        unsafe { cut_product(p, out, row, cuts) };
+    if rows * columns < ENOUGH && p.k > TERMS {
+        unsafe { cut_product(p, out, row) };
         return;
     }
+    let size = even(p.m, ROWS, 4);
+    let rows = p.m.div_ceil(size);
     let out = Shared::new(unsafe { std::slice::from_raw_parts_mut(out, (p.m - 1) * row + p.n) });
     each(rows * columns, |t| {
-        let (i, j) = (t / columns * ROWS, t % columns * COLUMNS);
+        let (i, j) = (t / columns * size, t % columns * COLUMNS);
         // SAFETY: tiles do not overlap.
-        unsafe { tile(p.window(i, j, 0, ROWS, COLUMNS, p.k), out.pointer().add(i * row + j), row) };
+        unsafe { tile(p.window(i, j, 0, size, COLUMNS, p.k), out.pointer().add(i * row + j), row) };
     });
 }
 
+/// The size of parts of `n` of at most `most`, their number a multiple of `of` if there is more than one: so that a few
+/// threads end together.
+fn even(n: usize, most: usize, of: usize) -> usize {
+    let parts = n.div_ceil(most);
+    if parts == 1 { n } else { n.div_ceil(parts.next_multiple_of(of)).next_multiple_of(8) }
+}
+
 /// Every cut of the sum goes to memory of its own; they are added in order.
-unsafe fn cut_product(p: Product, out: *mut f32, row: usize, cuts: usize) {
+unsafe fn cut_product(p: Product, out: *mut f32, row: usize) {
     let size = p.m * p.n;
     let rows = p.m.div_ceil(ROWS);
+    let terms = even(p.k, TERMS, 2);
+    let cuts = p.k.div_ceil(terms);
     let out = Shared::new(unsafe { std::slice::from_raw_parts_mut(out, (p.m - 1) * row + p.n) });
     scratch(cuts * size, |parts| {
         let parts = Shared::new(parts);
         each(cuts * rows, |t| {
             let (cut, i) = (t / rows, t % rows * ROWS);
-            let window = Product { add: false, bias: None, ..p.window(i, 0, cut * TERMS, ROWS, p.n, TERMS) };
+            let window = Product { add: false, bias: None, ..p.window(i, 0, cut * terms, ROWS, p.n, terms) };
             // SAFETY: cuts and tiles do not overlap.
             unsafe { tile(window, parts.pointer().add(cut * size + i * p.n), p.n) };
         });
