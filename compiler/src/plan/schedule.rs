@@ -42,7 +42,42 @@ pub fn written(op: &Op) -> Vec<SlotId> {
         Op::Accumulate(slot) | Op::Store(slot) | Op::Ema(slot) => vec![*slot],
         Op::Adamw { weight, first, second } => vec![*weight, *first, *second],
         Op::Sgd { weight, velocity } => std::iter::once(*weight).chain(*velocity).collect(),
-        _ => vec![],
+        Op::Read(_)
+        | Op::Input(_)
+        | Op::Scalar(_)
+        | Op::Constant(_)
+        | Op::Iota
+        | Op::Index { .. }
+        | Op::Strategy(_)
+        | Op::Size(_)
+        | Op::Draw { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast
+        | Op::Stop
+        | Op::Arrange { .. }
+        | Op::Reshape
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::ScatterAdd { .. }
+        | Op::OneHot
+        | Op::Reduce { .. }
+        | Op::Argmax { .. }
+        | Op::Fold { .. }
+        | Op::Einsum { .. }
+        | Op::Linear
+        | Op::LayerNorm { .. }
+        | Op::LayerNormGrad { .. }
+        | Op::Softmax
+        | Op::SoftmaxGrad
+        | Op::Attention { .. }
+        | Op::AttentionGrad { .. }
+        | Op::Gelu
+        | Op::GeluGrad
+        | Op::Patches { .. } => vec![],
     }
 }
 
