@@ -74,6 +74,7 @@ fn run_bench(settings: &settings::Bench) -> Result<bool> {
         backend: settings.on.backend.into(),
         threads: settings.on.threads(),
         inputs: settings.inputs.clone(),
+        trace: settings.trace.clone(),
     };
     let found = bench::bench(program, &request)?;
     if settings.json {

@@ -152,6 +152,9 @@ pub struct Bench {
     /// Take clips and masks of DIR/step.1.safetensors
     #[arg(long, value_name = "DIR")]
     pub inputs: Option<PathBuf>,
+    /// Write a Chrome trace of one more step: every op with its time, place and shapes
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

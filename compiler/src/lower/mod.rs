@@ -5,12 +5,15 @@
 
 pub mod cpu;
 pub mod luminal;
+pub mod profile;
 pub mod reference;
 
 use std::sync::Arc;
 
 use crate::ir::graph::{Segments, SlotId, Type};
 use crate::program::{Entry, Program};
+
+pub use profile::Event;
 
 /// Which lowering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +65,12 @@ pub trait Machine {
     fn run(&mut self, entry: Entry, step: &StepInputs) -> Result<Vec<Output>, LowerError>;
     /// Largest number of bytes held so far, slots included.
     fn peak_bytes(&self) -> usize;
-    /// Seconds spent by op name since the last call, if it was asked for.
+    /// Seconds spent by op name since the last call, most first; nothing where the machine cannot tell.
     fn profile(&mut self) -> Vec<(String, f64)>;
+    /// Records every run of an op from now on; an error where the machine cannot.
+    fn record(&mut self) -> Result<(), LowerError>;
+    /// Stops recording and hands out what was recorded, in order.
+    fn recorded(&mut self) -> Vec<Event>;
 }
 
 /// Program shared by machines.

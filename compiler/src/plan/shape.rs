@@ -67,6 +67,23 @@ impl Shape {
     }
 }
 
+/// `[1536, 384]` for one block, `16 x [196, 384]` for several, `16 x [40..57, 384]` if they differ.
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.blocks != 1 {
+            write!(f, "{} x ", self.blocks)?;
+        }
+        let dim = |axis: usize| {
+            let sizes = || (0..self.blocks).map(|block| self.dims(block)[axis]);
+            match (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0)) {
+                (least, most) if least == most => least.to_string(),
+                (least, most) => format!("{least}..{most}"),
+            }
+        };
+        write!(f, "[{}]", (0..self.rank).map(dim).collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// The block of an outer `to` that block `block` of the larger (or equal) outer `from` belongs to.
 pub fn outer_block(from: Outer, to: Outer, block: usize, clips: usize) -> usize {
     match (from, to) {
@@ -75,5 +92,20 @@ pub fn outer_block(from: Outer, to: Outer, block: usize, clips: usize) -> usize 
         (Outer::One | Outer::Clips, Outer::Clips | Outer::Segments(_)) | (Outer::Segments(_), Outer::Segments(_)) => {
             block
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_shown_with_the_extents_of_the_step() {
+        let shape =
+            |blocks, rank, dims: &[usize]| Shape { blocks, rank, dims: dims.to_vec(), ..Shape::default() }.to_string();
+        assert_eq!(shape(1, 2, &[1536, 384]), "[1536, 384]");
+        assert_eq!(shape(2, 2, &[40, 384, 57, 384]), "2 x [40..57, 384]");
+        assert_eq!(shape(1, 0, &[]), "[]");
+        assert_eq!(shape(0, 1, &[]), "0 x [0]");
     }
 }

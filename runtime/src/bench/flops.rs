@@ -1,17 +1,48 @@
-//! How much arithmetic an entry is, from the IR and a step's token counts.
+//! How much arithmetic entries are, from the IR and a step's token counts.
 //!
 //! Counted are products of matrices and what they are made of: a multiply and an add are two. Elementwise work, norms,
 //! softmax and the optimiser are a few operations an element, bound by memory, and not counted, as is usual.
 
 use vjepac::ir::graph::{Graph, Outer, Segments, Tables, Type, Value};
 use vjepac::ir::op::Op;
+use vjepac::lower::cpu::name;
 use vjepac::program::{Entry, Program};
 
-/// Multiplies and adds of an entry.
-pub fn flops(program: &Program, entry: Entry, segments: &Segments) -> f64 {
-    let graph = program.entry(entry);
+/// What an op's arithmetic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A product of matrices.
+    Product,
+    /// Attention, forward or backward.
+    Attention,
+}
+
+/// The arithmetic of all ops of one name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// Name of the op, as machines tell it.
+    pub op: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Multiplies and adds.
+    pub flops: f64,
+}
+
+/// The arithmetic of entries by op; ops that have none are left out.
+pub fn work(program: &Program, entries: &[Entry], segments: &Segments) -> Vec<Work> {
     let ctx = Ctx { tables: &program.tables, segments };
-    graph.nodes.node_indices().map(|n| ctx.node(graph, n.into())).sum()
+    let mut all: Vec<Work> = Vec::new();
+    for graph in entries.iter().map(|entry| program.entry(*entry)) {
+        for node in graph.nodes.node_indices() {
+            let Some((kind, flops)) = ctx.node(graph, node.into()) else { continue };
+            let op = name(graph.op(node.into()));
+            match all.iter_mut().find(|work| work.op == op) {
+                Some(work) => work.flops += flops,
+                None => all.push(Work { op, kind, flops }),
+            }
+        }
+    }
+    all
 }
 
 struct Ctx<'a> {
@@ -20,17 +51,17 @@ struct Ctx<'a> {
 }
 
 impl Ctx<'_> {
-    fn node(&self, graph: &Graph, value: Value) -> f64 {
+    fn node(&self, graph: &Graph, value: Value) -> Option<(Kind, f64)> {
         let inputs = graph.inputs(value.node);
         let ty = |i: usize| graph.ty(inputs[i]);
         match graph.op(value) {
             // x [.., i], w [o, i]: every element of the result is i products.
-            Op::Linear => 2.0 * self.elements(graph.ty(value)) * self.dims(ty(1), 0)[1],
-            Op::Einsum { a, b, .. } => self.einsum((a, ty(0)), (b, ty(1))),
+            Op::Linear => Some((Kind::Product, 2.0 * self.elements(graph.ty(value)) * self.dims(ty(1), 0)[1])),
+            Op::Einsum { a, b, .. } => Some((Kind::Product, self.einsum((a, ty(0)), (b, ty(1))))),
             // q k^T and p v.
-            Op::Attention { .. } => self.attention(ty(0), ty(1), ty(2)),
+            Op::Attention { .. } => Some((Kind::Attention, self.attention(ty(0), ty(1), ty(2)))),
             // Gradients of both products by both sides; recomputing the scores is the kernel's own choice.
-            Op::AttentionGrad { .. } => 2.0 * self.attention(ty(0), ty(1), ty(2)),
+            Op::AttentionGrad { .. } => Some((Kind::Attention, 2.0 * self.attention(ty(0), ty(1), ty(2)))),
             Op::Read(_)
             | Op::Input(_)
             | Op::Scalar(_)
@@ -67,7 +98,7 @@ impl Ctx<'_> {
             | Op::SoftmaxGrad
             | Op::Gelu
             | Op::GeluGrad
-            | Op::Patches { .. } => 0.0,
+            | Op::Patches { .. } => None,
         }
     }
 
@@ -152,6 +183,8 @@ mod tests {
         program.entries[Entry::Grads as usize] = graph;
         let data = SegmentData { context_count: vec![3, 5], ..SegmentData::default() };
         let segments = Segments { clips: 2, sets: vec![data] };
-        assert_eq!(flops(&program, Entry::Grads, &segments), 2.0 * 2.0 * 8.0 * 4.0 * 6.0);
+        let flops = 2.0 * 8.0 * 4.0 * 6.0;
+        let expected = ["linear", "einsum"].map(|op| Work { op, kind: Kind::Product, flops });
+        assert_eq!(work(&program, &[Entry::Grads, Entry::Update], &segments), expected);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vjepac::ir::graph::{InputSpec, ScalarId, ScalarSpec, Slot, SlotId, SlotKind, Tables, Type};
 use vjepac::ir::op::DType;
-use vjepac::lower::{LowerError, Machine, Output, StepInputs};
+use vjepac::lower::{Event, LowerError, Machine, Output, StepInputs};
 use vjepac::model::Schedule;
 use vjepac::program::{Entry, Program, RunSettings};
 
@@ -98,6 +98,14 @@ impl Machine for Fake {
     }
 
     fn profile(&mut self) -> Vec<(String, f64)> {
+        vec![]
+    }
+
+    fn record(&mut self) -> Result<(), LowerError> {
+        Ok(())
+    }
+
+    fn recorded(&mut self) -> Vec<Event> {
         vec![]
     }
 }

@@ -26,12 +26,12 @@ mod tests;
 mod update;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::luminal::chain::{Chain, Job};
-use super::{LowerError, Machine, Output, Shared, StepInputs};
+use super::profile::Clock;
+use super::{Event, LowerError, Machine, Output, Shared, StepInputs};
 use crate::ir::graph::SlotId;
 use crate::ir::op::{DType, Op};
 use crate::plan::{Home, Plan, Step};
@@ -41,15 +41,12 @@ use context::{Context, Memory};
 /// The entries that a machine runs; `init` and `draw` are the interpreter's.
 const ENTRIES: [Entry; 4] = [Entry::Grads, Entry::Update, Entry::Metrics, Entry::Backbone];
 
-/// Seconds by op name.
-type Seconds = Rc<RefCell<BTreeMap<&'static str, f64>>>;
-
 /// A program on the processor.
 pub struct CpuMachine {
     memory: Rc<Memory>,
     entries: Vec<(Entry, Rc<Context>, Chain)>,
     pool: rayon::ThreadPool,
-    seconds: Seconds,
+    clock: Rc<RefCell<Clock>>,
     peak: usize,
 }
 
@@ -62,19 +59,19 @@ impl CpuMachine {
             .num_threads(threads.max(1))
             .build()
             .map_err(|e| LowerError::User(format!("cannot start {threads} threads: {e}")))?;
-        let seconds = Seconds::default();
+        let clock = Rc::new(RefCell::new(Clock::default()));
         let mut entries = vec![];
         for entry in ENTRIES {
             let plan = Plan::new(program.entry(entry));
             refuse_draws(&program, entry)?;
             let cx = Rc::new(Context::new(program.clone(), plan, memory.clone()));
             let jobs: Vec<_> = (0..cx.plan.steps.len())
-                .map(|s| (name(&cx.plan.steps[s].op).to_string(), job(&cx, s, &seconds)))
+                .map(|s| (name(&cx.plan.steps[s].op).to_string(), job(&cx, entry, s, &clock)))
                 .collect();
             entries.push((entry, cx, Chain::new(jobs)));
         }
         let peak = memory.bytes();
-        Ok(CpuMachine { memory, entries, pool, seconds, peak })
+        Ok(CpuMachine { memory, entries, pool, clock, peak })
     }
 }
 
@@ -104,10 +101,16 @@ impl Machine for CpuMachine {
     }
 
     fn profile(&mut self) -> Vec<(String, f64)> {
-        let seconds = std::mem::take(&mut *self.seconds.borrow_mut());
-        let mut rows: Vec<_> = seconds.into_iter().map(|(name, s)| (name.to_string(), s)).collect();
-        rows.sort_by(|a, b| b.1.total_cmp(&a.1));
-        rows
+        self.clock.borrow_mut().take()
+    }
+
+    fn record(&mut self) -> Result<(), LowerError> {
+        self.clock.borrow_mut().record();
+        Ok(())
+    }
+
+    fn recorded(&mut self) -> Vec<Event> {
+        self.clock.borrow_mut().recorded()
     }
 }
 
@@ -148,8 +151,8 @@ fn output(cx: &Context, name: &str, value: usize) -> Output {
 }
 
 /// The work of a step: its kernel, rounding of bf16 results, and the clock.
-fn job(cx: &Rc<Context>, index: usize, seconds: &Seconds) -> Job {
-    let (cx, seconds) = (cx.clone(), seconds.clone());
+fn job(cx: &Rc<Context>, entry: Entry, index: usize, clock: &Rc<RefCell<Clock>>) -> Job {
+    let (cx, clock) = (cx.clone(), clock.clone());
     let label = name(&cx.plan.steps[index].op);
     let rounded: Vec<usize> = (0..cx.plan.steps[index].outputs.len())
         .filter(|&port| {
@@ -169,9 +172,19 @@ fn job(cx: &Rc<Context>, index: usize, seconds: &Seconds) -> Job {
                 unsafe { place.part(from, to - from) }.iter_mut().for_each(|x| *x = math::bf16(*x));
             });
         }
-        *seconds.borrow_mut().entry(label).or_default() += start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64();
+        clock.borrow_mut().add(label, seconds, || {
+            let types = |values: &[usize]| values.iter().map(|&v| shown(&cx, v)).collect();
+            let (inputs, outputs) = (types(&step.inputs), types(&step.outputs));
+            Event { entry, op: label, place: step.place.clone(), inputs, outputs, start, seconds }
+        });
         Ok(())
     })
+}
+
+/// A value's type with this step's extents: `f32 16 x [40..57, 384]`.
+fn shown(cx: &Context, value: usize) -> String {
+    format!("{} {}", cx.ty(value).dtype.name(), cx.shape(value))
 }
 
 fn located(error: LowerError, step: &Step) -> LowerError {

@@ -21,7 +21,7 @@ mod tests;
 mod update;
 
 use super::luminal::primitives::Kept;
-use super::{LowerError, Machine, Output, Shared, StepInputs};
+use super::{Event, LowerError, Machine, Output, Shared, StepInputs};
 use crate::ir::graph::SlotId;
 use crate::program::Entry;
 
@@ -76,6 +76,14 @@ impl Machine for ReferenceMachine {
 
     /// Luminal runs the graph as a whole; nothing is measured inside it.
     fn profile(&mut self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+
+    fn record(&mut self) -> Result<(), LowerError> {
+        Err(LowerError::User("a trace needs `--backend cpu`: `reference` runs an entry as a whole".into()))
+    }
+
+    fn recorded(&mut self) -> Vec<Event> {
         Vec::new()
     }
 }
