@@ -8,8 +8,8 @@
 //! (x w: the block's rows become rows) and rows times rows summed over all blocks (a weight's gradient).
 
 use super::context::{Context, dense_strides};
+use super::matmul::{Matrix, Product, product};
 use super::parallel::scratch;
-use super::products::{Matrix, Product, product};
 use crate::ir::graph::Outer;
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -136,12 +136,10 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
             m: y.len() / n,
             n,
             k,
-            scale: 1.0,
             add: false,
-            bias: None,
         };
         // SAFETY: a is dense with k a row, the result with n.
-        unsafe { product(Product { a: Matrix { data: a.at(0), ..p.a }, ..p }, y.as_mut_ptr(), n) };
+        unsafe { product(&Product { a: Matrix { data: a.at(0), ..p.a }, ..p }, y.as_mut_ptr(), n, &|_, _| {}) };
         return true;
     }
     if oo == Outer::One && ao == bo && ao != Outer::One && a.dense && b.dense {
@@ -166,12 +164,10 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
             m,
             n,
             k: rows,
-            scale: 1.0,
             add: false,
-            bias: None,
         };
         // SAFETY: both are dense with m and n a row.
-        unsafe { product(p, y.as_mut_ptr(), n) };
+        unsafe { product(&p, y.as_mut_ptr(), n, &|_, _| {}) };
         return true;
     }
     false
@@ -199,21 +195,19 @@ fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dim
                 m: cm,
                 n: cn,
                 k: ck,
-                scale: 1.0,
                 add: false,
-                bias: None,
             };
             if direct && om.is_some() && row >= cn {
                 for i in 0..cb {
                     // SAFETY: the result's block holds [batch, m, n] at these strides.
-                    unsafe { product(Product { add, ..one(i) }, y.as_mut_ptr().add(po[i]), row) };
+                    unsafe { product(&Product { add, ..one(i) }, y.as_mut_ptr().add(po[i]), row, &|_, _| {}) };
                 }
                 return;
             }
             scratch(cb * cm * cn, |room| {
                 for i in 0..cb {
                     // SAFETY: room for [batch, m, n].
-                    unsafe { product(one(i), room.as_mut_ptr().add(i * cm * cn), cn) };
+                    unsafe { product(&one(i), room.as_mut_ptr().add(i * cm * cn), cn, &|_, _| {}) };
                 }
                 let at = nested(&result.group(&whole));
                 for (value, at) in room.iter().zip(at) {

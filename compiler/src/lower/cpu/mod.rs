@@ -13,12 +13,14 @@ mod context;
 mod einsum;
 mod elementwise;
 mod joins;
+mod lanes;
 mod leaves;
+mod linear;
 mod math;
+mod matmul;
 mod nest;
 mod norm;
 pub(crate) mod parallel;
-mod products;
 mod reduce;
 mod rows;
 #[cfg(test)]
@@ -234,7 +236,7 @@ fn kernel(cx: &Context, step: &Step) -> Result<(), LowerError> {
         }
         Op::Sgd { weight, velocity } => update::sgd(cx, step, *weight, *velocity),
         Op::Ema(slot) => update::ema(cx, step, *slot),
-        Op::Linear => products::linear(cx, step),
+        Op::Linear => linear::linear(cx, step),
         Op::LayerNorm { eps } => norm::layer_norm(cx, step, *eps),
         Op::LayerNormGrad { eps } => norm::layer_norm_grad(cx, step, *eps),
         Op::Softmax => norm::softmax(cx, step),

@@ -188,15 +188,6 @@ simd! {
     }
 }
 
-simd! {
-    /// x = e^(x - max) for every row of width d, and 1 / sum of each row: a softmax whose last factor is left to do.
-    pub fn exp_rows(x: &mut [f32], d: usize, factors: &mut [f32]) { <FMA>
-        for (x, r) in x.chunks_exact_mut(d.max(1)).zip(factors) {
-            *r = 1.0 / exp_and_sum::<FMA>(x);
-        }
-    }
-}
-
 /// dx = y (g - sum(g y)).
 pub fn softmax_grad(cx: &Context, step: &Step) -> Result<(), LowerError> {
     let (y, g) = (cx.input(step, 0), cx.input(step, 1));

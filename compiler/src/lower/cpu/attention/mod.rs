@@ -1,0 +1,130 @@
+//! Attention by segment and head, forward and backward; scores exist only as tiles in a thread's own memory.
+//!
+//! Scores are held transposed, a row for each key and a column for each query, because then the softmax works on columns
+//! with no sum across lanes, the keys and values are read where they lie, and only a tile of queries is packed.
+
+mod backward;
+mod forward;
+mod softmax;
+
+use super::context::{Context, View};
+use super::lanes::Set;
+use super::matmul::Matrix;
+use super::parallel::{Shared, each};
+use crate::lower::LowerError;
+use crate::plan::Step;
+
+/// A head of a segment: where its rows are.
+#[derive(Clone, Copy)]
+struct Head {
+    data: *const f32,
+    row: usize,
+}
+
+impl Head {
+    /// Head `h` of a block of [rows, heads, width].
+    fn of(view: &View, block: usize, h: usize) -> Head {
+        let strides = view.strides(block);
+        Head { data: view.at(block).wrapping_add(h * strides[1]), row: strides[0] }
+    }
+
+    /// Rows from `from` on.
+    fn rows(self, from: usize) -> Matrix {
+        Matrix { data: self.data.wrapping_add(from * self.row), row: self.row, col: 1 }
+    }
+
+    /// The transposed of rows from `from` on.
+    fn columns(self, from: usize) -> Matrix {
+        Matrix { data: self.data.wrapping_add(from * self.row), row: 1, col: self.row }
+    }
+
+    /// One row.
+    ///
+    /// # Safety
+    /// The head has the row, of so many numbers.
+    unsafe fn row(&self, i: usize, width: usize) -> &[f32] {
+        unsafe { std::slice::from_raw_parts(self.data.add(i * self.row), width) }
+    }
+}
+
+/// A head of a result.
+#[derive(Clone, Copy)]
+struct HeadOut {
+    data: *mut f32,
+    row: usize,
+}
+
+impl HeadOut {
+    fn of(view: &View, place: Shared, block: usize, h: usize) -> HeadOut {
+        let strides = view.strides(block);
+        HeadOut { data: place.pointer().wrapping_add(view.base(block) + h * strides[1]), row: strides[0] }
+    }
+
+    /// One row.
+    ///
+    /// # Safety
+    /// The head has the row, and nobody else uses it now.
+    #[allow(clippy::mut_from_ref, reason = "tasks have rows of their own")]
+    unsafe fn row(&self, i: usize, width: usize) -> &mut [f32] {
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(i * self.row), width) }
+    }
+}
+
+/// Sizes of a head: queries, keys, width of queries and keys, width of values; and the factor of the scores.
+#[derive(Clone, Copy)]
+struct Sizes {
+    n: usize,
+    m: usize,
+    d: usize,
+    e: usize,
+    scale: f32,
+}
+
+impl Sizes {
+    fn of(q: &View, v: &View, block: usize, scale: f64) -> Result<(Sizes, usize), LowerError> {
+        let ([n, heads, d], [m, _, e]) = (q.shape.dims(block), v.shape.dims(block)) else {
+            return Err(LowerError::Bug("attention over something other than [tokens, heads, width]".into()));
+        };
+        Ok((Sizes { n: *n, m: *m, d: *d, e: *e, scale: scale as f32 }, *heads))
+    }
+}
+
+/// Result [n, h, e].
+pub fn attention(cx: &Context, step: &Step, scale: f64) -> Result<(), LowerError> {
+    let [q, k, v] = [0, 1, 2].map(|i| cx.view(step.inputs[i]));
+    let (out, place) = (cx.view(step.outputs[0]), cx.shared(step, 0));
+    let mut tasks = vec![];
+    for block in 0..out.shape.blocks {
+        let (sizes, heads) = Sizes::of(&q, &v, block, scale)?;
+        for h in 0..heads {
+            tasks.extend((0..sizes.n).step_by(forward::QUERIES).map(|row| (block, h, row, sizes)));
+        }
+    }
+    each(tasks.len(), |t| {
+        let (block, h, row, sizes) = tasks[t];
+        let [q, k, v] = [&q, &k, &v].map(|view| Head::of(view, block, h));
+        let y = HeadOut::of(&out, place, block, h);
+        forward::queries(Set::best(), &forward::Heads { q, k, v, y }, sizes, row);
+    });
+    Ok(())
+}
+
+/// dq, dk, dv.
+pub fn attention_grad(cx: &Context, step: &Step, scale: f64) -> Result<(), LowerError> {
+    let [q, k, v, out, g] = [0, 1, 2, 3, 4].map(|i| cx.view(step.inputs[i]));
+    let grads = [0, 1, 2].map(|port| (cx.view(step.outputs[port]), cx.shared(step, port)));
+    let mut tasks = vec![];
+    for block in 0..q.shape.blocks {
+        let (sizes, heads) = Sizes::of(&q, &v, block, scale)?;
+        tasks.extend((0..heads).map(|h| (block, h, sizes)));
+    }
+    // The longest first, so that no thread ends with one alone.
+    tasks.sort_by_key(|(block, h, s)| (std::cmp::Reverse(s.n * s.m), *block, *h));
+    each(tasks.len(), |t| {
+        let (block, h, sizes) = tasks[t];
+        let [q, k, v, out, g] = [&q, &k, &v, &out, &g].map(|view| Head::of(view, block, h));
+        let [dq, dk, dv] = [0, 1, 2].map(|i| HeadOut::of(&grads[i].0, grads[i].1, block, h));
+        backward::head(Set::best(), &backward::Heads { q, k, v, out, g, dq, dk, dv }, sizes);
+    });
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! Vectors of f32, and one kernel source for every instruction set.
+//!
+//! A kernel is a [`Kernel`]: a struct of its arguments with one generic `run`, written against [`Lanes`]. [`dispatch`]
+//! compiles it once for each set and chooses at run time. On aarch64 the portable lanes are what the compiler makes NEON
+//! of, so there is no file for it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::sync::OnceLock;
+
+/// A vector register of f32.
+///
+/// # Safety
+/// All functions: the processor has the instructions of the set, and pointers are good for the lanes that they touch.
+pub trait Lanes: Copy + 'static {
+    /// The register.
+    type V: Copy;
+    /// Numbers in it.
+    const N: usize;
+    /// Rows of a product's register tile: tile rows x 2 accumulators, 2 columns and a factor fit the registers.
+    const ROWS: usize;
+
+    /// x in every lane.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// N numbers.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// The first n numbers, the other lanes 0.
+    unsafe fn load_part(p: *const f32, n: usize) -> Self::V;
+    /// Writes N numbers.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// Writes the first n numbers.
+    unsafe fn store_part(p: *mut f32, v: Self::V, n: usize);
+    /// a b + c, rounded once.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a + b
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// a - b
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// a b
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of each lane.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// x 2^n for whole n in -126 ..= 127.
+    unsafe fn scale(x: Self::V, n: Self::V) -> Self::V;
+    /// The nearest whole number, ties to even.
+    unsafe fn round(x: Self::V) -> Self::V;
+    /// Zero in every lane.
+    #[inline(always)]
+    unsafe fn zero() -> Self::V {
+        unsafe { Self::splat(0.0) }
+    }
+}
+
+/// What a product takes at once: 32 bits of either factor, one f32 or two bf16.
+pub trait Term: Copy {
+    /// acc + a b, or acc + a0 b0 + a1 b1.
+    ///
+    /// # Safety
+    /// As [`Lanes`].
+    unsafe fn mac<S: Lanes>(a: S::V, b: S::V, acc: S::V) -> S::V;
+}
+
+/// One f32 a term.
+#[derive(Clone, Copy)]
+pub struct Single;
+
+impl Term for Single {
+    #[inline(always)]
+    unsafe fn mac<S: Lanes>(a: S::V, b: S::V, acc: S::V) -> S::V {
+        unsafe { S::fma(a, b, acc) }
+    }
+}
+
+/// Instruction sets, from the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Set {
+    /// What the compiler makes of arrays.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, VL, BW and DQ.
+    Avx512,
+}
+
+impl Set {
+    /// [`Lanes::ROWS`] of the set.
+    pub fn rows(self) -> usize {
+        match self {
+            Set::Portable => portable::Portable::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => avx2::Avx2::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => avx512::Avx512::ROWS,
+            #[cfg(not(target_arch = "x86_64"))]
+            Set::Avx2 | Set::Avx512 => portable::Portable::ROWS,
+        }
+    }
+
+    /// [`Lanes::N`] of the set.
+    pub fn lanes(self) -> usize {
+        match self {
+            Set::Portable => portable::Portable::N,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => avx2::Avx2::N,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => avx512::Avx512::N,
+            #[cfg(not(target_arch = "x86_64"))]
+            Set::Avx2 | Set::Avx512 => portable::Portable::N,
+        }
+    }
+
+    /// The best that the processor has.
+    pub fn best() -> Set {
+        static BEST: OnceLock<Set> = OnceLock::new();
+        *BEST.get_or_init(|| *Set::available().last().expect("compiler bug: no instruction set"))
+    }
+
+    /// All that the processor has.
+    pub fn available() -> Vec<Set> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+        let mut sets = vec![Set::Portable];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            sets.push(Set::Avx2);
+            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+            if wide && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq") {
+                sets.push(Set::Avx512);
+            }
+        }
+        sets
+    }
+}
+
+/// Work that is compiled for every set.
+pub trait Kernel {
+    /// Result.
+    type Out;
+    /// The work; to be marked `#[inline(always)]`, as is all that it calls.
+    ///
+    /// # Safety
+    /// The processor has the set's instructions; else as the kernel says.
+    unsafe fn run<S: Lanes>(self) -> Self::Out;
+}
+
+/// Runs a kernel with the instructions of a set.
+///
+/// # Safety
+/// The set is available; else as the kernel says.
+pub unsafe fn dispatch_to<K: Kernel>(set: Set, kernel: K) -> K::Out {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn narrow<K: Kernel>(kernel: K) -> K::Out {
+            unsafe { kernel.run::<avx2::Avx2>() }
+        }
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+        unsafe fn wide<K: Kernel>(kernel: K) -> K::Out {
+            unsafe { kernel.run::<avx512::Avx512>() }
+        }
+        match set {
+            Set::Portable => unsafe { kernel.run::<portable::Portable>() },
+            Set::Avx2 => unsafe { narrow(kernel) },
+            Set::Avx512 => unsafe { wide(kernel) },
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = set;
+        unsafe { kernel.run::<portable::Portable>() }
+    }
+}
