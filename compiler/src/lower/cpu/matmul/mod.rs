@@ -11,9 +11,9 @@ pub mod pack;
 mod tests;
 
 use super::lanes::{Set, Single, dispatch_to};
-use super::parallel::{CHUNK, Shared, each, pieces, scratch};
+use super::parallel::{CHUNK, Shared, each, pieces, scratch, simd};
 use micro::{Block, Left, Right};
-use pack::{Panel, SLACK, Strips};
+use pack::{Panel, Panels, Strips, strip};
 
 /// A matrix anywhere in memory.
 #[derive(Clone, Copy)]
@@ -145,11 +145,11 @@ fn in_order(as_is: bool, set: Set, p: &Product, first: usize, rows: usize, then:
         let data = p.a.data.wrapping_add(first * p.a.row);
         return then(Left { data, row: p.a.row, term: 1, strip: tile * p.a.row });
     }
-    scratch(rows.next_multiple_of(tile) * p.k + SLACK, |to| {
+    scratch(rows.div_ceil(tile) * strip(tile, p.k), |to| {
         let strips = Strips { a: p.a, first, rows, term: 0, terms: p.k, to: to.as_mut_ptr() };
         // SAFETY: there is room for the strips.
         unsafe { dispatch_to(set, strips) };
-        then(Left { data: to.as_ptr(), row: 1, term: tile, strip: tile * p.k });
+        then(Left { data: to.as_ptr(), row: 1, term: tile, strip: strip(tile, p.k) });
     });
 }
 
@@ -181,18 +181,38 @@ fn sum_product(set: Set, p: &Product, out: Shared, row: usize) {
         pieces(p.m, (CHUNK / p.n).max(1), |from, to| {
             for i in from..to {
                 // SAFETY: rows do not overlap, and all parts are written.
-                let (y, part) = unsafe { (out.part(i * row, p.n), |cut| parts.part(cut * size + i * p.n, p.n)) };
-                if p.add {
-                    y.iter_mut().zip(part(0)).for_each(|(y, p)| *y += *p);
-                } else {
-                    y.copy_from_slice(part(0));
-                }
-                for cut in 1..cuts {
-                    y.iter_mut().zip(part(cut)).for_each(|(y, p)| *y += *p);
-                }
+                let (y, part) = unsafe { (out.part(i * row, p.n), parts.part(i * p.n, (cuts - 1) * size + p.n)) };
+                add_parts(y, part, size, p.add);
             }
         });
     });
+}
+
+simd! {
+    /// y = the sum of parts, `size` from one to the next, in order; plus y if `add`.
+    fn add_parts(y: &mut [f32], parts: &[f32], size: usize, add: bool) { <FMA>
+        let _ = FMA;
+        const LANES: usize = 16;
+        let n = y.len();
+        for at in (0..n).step_by(LANES) {
+            let lanes = LANES.min(n - at);
+            let y = &mut y[at..at + lanes];
+            let mut sums = [0.0f32; LANES];
+            if add {
+                sums[..lanes].copy_from_slice(y);
+            }
+            for part in (at..parts.len()).step_by(size) {
+                if let Ok(part) = <&[f32; LANES]>::try_from(&parts[part..(part + lanes).min(parts.len())]) {
+                    for i in 0..LANES {
+                        sums[i] += part[i];
+                    }
+                } else {
+                    sums.iter_mut().zip(&parts[part..part + lanes]).for_each(|(s, p)| *s += p);
+                }
+            }
+            y.copy_from_slice(&sums[..lanes]);
+        }
+    }
 }
 
 /// Where a tile is.
@@ -210,10 +230,9 @@ fn tile(set: Set, p: &Product, at: Tile, tile_m: usize, tile_n: usize, c: *mut f
     let (m, n) = (tile_m.min(p.m - at.i), tile_n.min(p.n - at.j));
     let (height, width) = (set.rows(), 2 * set.lanes());
     let most = even(at.terms, TILE.2, 8).min(at.terms);
-    let (rows, panels) = (m.next_multiple_of(height), n.div_ceil(width));
-    scratch(most * (rows + panels * width) + SLACK, |room| {
-        // The slack of the strips lies between the two.
-        let (a, b) = room.split_at_mut(most * rows + SLACK);
+    let (strips, panels) = (m.div_ceil(height), n.div_ceil(width));
+    scratch(strips * strip(height, most) + panels * width * most, |room| {
+        let (a, b) = room.split_at_mut(strips * strip(height, most));
         for term in (0..at.terms).step_by(most) {
             let count = most.min(at.terms - term);
             // SAFETY: there is room for all strips and panels; tiles do not overlap.
@@ -223,12 +242,9 @@ fn tile(set: Set, p: &Product, at: Tile, tile_m: usize, tile_n: usize, c: *mut f
                     set,
                     Strips { a: p.a, first: at.i, rows: m, term: first, terms: count, to: a.as_mut_ptr() },
                 );
-                for panel in 0..panels {
-                    let (from, to) = (at.j + panel * width, b.as_mut_ptr().add(panel * count * width));
-                    let columns = width.min(n - panel * width);
-                    dispatch_to(set, Panel { b: p.b, term: first, terms: count, first: from, columns, to });
-                }
-                let a = Left { data: a.as_ptr(), row: 1, term: height, strip: height * count };
+                let to = b.as_mut_ptr();
+                dispatch_to(set, Panels { b: p.b, term: first, terms: count, first: at.j, columns: n, to });
+                let a = Left { data: a.as_ptr(), row: 1, term: height, strip: strip(height, count) };
                 let b = Right { data: b.as_ptr(), term: width, panel: count * width };
                 dispatch_to(set, Block { a, b, c, row, m, n, k: count, add: add || term > 0, term: Single });
             }
@@ -240,9 +256,6 @@ fn tile(set: Set, p: &Product, at: Tile, tile_m: usize, tile_n: usize, c: *mut f
 pub fn pack_panels(set: Set, b: Matrix, k: usize, n: usize, to: &mut [f32]) {
     let width = 2 * set.lanes();
     assert!(to.len() >= k * n.next_multiple_of(width), "compiler bug: {} numbers for panels of {k} x {n}", to.len());
-    for (panel, first) in (0..n).step_by(width).enumerate() {
-        let to = to[panel * k * width..].as_mut_ptr();
-        // SAFETY: panels do not overlap, and there is room for them.
-        unsafe { dispatch_to(set, Panel { b, term: 0, terms: k, first, columns: width.min(n - first), to }) };
-    }
+    // SAFETY: there is room for the panels.
+    unsafe { dispatch_to(set, Panels { b, term: 0, terms: k, first: 0, columns: n, to: to.as_mut_ptr() }) };
 }
