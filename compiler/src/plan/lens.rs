@@ -154,6 +154,11 @@ impl Lens {
         alike && ty.outer == root.outer && (ty.outer == Outer::One || whole)
     }
 
+    /// True if a value of type `ty` seen through this lens is dense and all of its storage.
+    pub fn is_whole(&self, ty: &Type, root: &Type) -> bool {
+        self.is_dense(ty, root) && self.offset.is_empty() && Product::of(&ty.extents()) == Product::of(&root.extents())
+    }
+
     /// True if the last dim is contiguous.
     pub fn unit_last(&self, ty: &Type) -> bool {
         match (self.strides.last(), ty.dims.last()) {

@@ -3,9 +3,12 @@
 //! [`Plan::new`] fixes the order of the nodes, decides which values are **lenses** (strided views of another value's
 //! storage, see [`lens`]) and which own a buffer of the arena, and notes from which step to which a buffer lives.
 //! Token counts change every step: [`shape::Shape`] holds one step's extents of a type and [`arena::offsets`] places the
-//! buffers for them. Nothing here depends on a device.
+//! buffers for them; [`in_place`] lets a result take over the buffer of an input that nobody else reads. Nothing here
+//! depends on a device.
 
 pub mod arena;
+pub mod check;
+mod in_place;
 pub mod lens;
 pub mod schedule;
 pub mod shape;
@@ -91,7 +94,13 @@ impl Plan {
         for &node in &order {
             planner.node(node);
         }
-        planner.finish()
+        let plan = planner.finish();
+        if cfg!(debug_assertions)
+            && let Err(reason) = check::check(&plan)
+        {
+            panic!("compiler bug: {reason}");
+        }
+        plan
     }
 
     /// The value whose storage `value` uses: itself unless it is a lens.
@@ -315,6 +324,7 @@ impl<'a> Planner<'a> {
                 *last = (*last).max(step);
             }
         }
+        in_place::share(&mut self.plan);
         self.plan
     }
 }

@@ -13,11 +13,11 @@ const DENSITY: f32 = 0.398_942_3;
 
 /// y = gelu(x).
 pub fn gelu(cx: &Context, step: &Step) -> Result<(), LowerError> {
-    let x = cx.input(step, 0);
+    let x = cx.source(step, 0);
     let place = cx.shared(step, 0);
     pieces(x.len(), CHUNK, |from, to| {
         // SAFETY: pieces do not overlap.
-        gelu_row(&x[from..to], unsafe { place.part(from, to - from) });
+        unsafe { x.read(place, from, to, |x| gelu_row(x, place.part(from, to - from))) };
     });
     Ok(())
 }
@@ -32,11 +32,15 @@ simd! {
 
 /// dx = g gelu'(x).
 pub fn gelu_grad(cx: &Context, step: &Step) -> Result<(), LowerError> {
-    let (x, g) = (cx.input(step, 0), cx.input(step, 1));
+    let (x, g) = (cx.source(step, 0), cx.source(step, 1));
     let place = cx.shared(step, 0);
     pieces(x.len(), CHUNK, |from, to| {
         // SAFETY: pieces do not overlap.
-        gelu_grad_row(&x[from..to], &g[from..to], unsafe { place.part(from, to - from) });
+        unsafe {
+            x.read(place, from, to, |x| {
+                g.read(place, from, to, |g| gelu_grad_row(x, g, place.part(from, to - from)));
+            });
+        }
     });
     Ok(())
 }

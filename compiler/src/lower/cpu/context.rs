@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::{LowerError, Shared as SharedProgram, StepInputs};
-use super::parallel::Shared;
+use super::parallel::{Shared, Source};
 use crate::ir::graph::{CountId, Extent, Outer, Segments, SlotId, Tables, Type};
 use crate::plan::arena::ALIGN;
 use crate::plan::shape::{Shape, outer_block};
@@ -276,8 +276,8 @@ impl Context {
         View { dense: lens.is_dense(ty, root), data: self.storage(lens.root).0, bases, strides, shape }
     }
 
-    /// Elements of a value that lies densely.
-    pub fn dense(&self, value: usize) -> &[f32] {
+    /// Start and length of a value that lies densely.
+    fn place(&self, value: usize) -> (*mut f32, usize) {
         let len = self.shape(value).total();
         let start = match &self.plan.values[value].home {
             Home::Lens(lens) => {
@@ -298,6 +298,12 @@ impl Context {
                 start
             }
         };
+        (start, len)
+    }
+
+    /// Elements of a value that lies densely, and that no result of the step takes over.
+    pub fn dense(&self, value: usize) -> &[f32] {
+        let (start, len) = self.place(value);
         if len == 0 {
             return &[];
         }
@@ -305,25 +311,38 @@ impl Context {
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
-    /// Elements of input `i` of a step.
+    /// Elements of input `i` of a step, which no result of it takes over.
     pub fn input(&self, step: &Step, i: usize) -> &[f32] {
         self.dense(step.inputs[i])
+    }
+
+    /// Input `i` of a step whose result may lie over it.
+    pub fn source(&self, step: &Step, i: usize) -> Source {
+        let (start, len) = self.place(step.inputs[i]);
+        Source::at(start, len)
     }
 
     /// Room for result `port` of a step.
     #[allow(clippy::mut_from_ref, reason = "the plan gives every result its own room")]
     pub fn output(&self, step: &Step, port: usize) -> &mut [f32] {
-        let value = step.outputs[port];
-        let (start, room) = self.storage(value);
-        let len = self.shape(value).total();
-        assert!(len <= room, "compiler bug: a result of {len} elements in {room}");
+        let (start, len) = self.result(step, port);
         // SAFETY: inside the storage, which no other living value shares.
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 
     /// A result as a place for tasks.
     pub fn shared(&self, step: &Step, port: usize) -> Shared {
-        Shared::new(self.output(step, port))
+        let (start, len) = self.result(step, port);
+        Shared::at(start, len)
+    }
+
+    /// Start and length of a result.
+    fn result(&self, step: &Step, port: usize) -> (*mut f32, usize) {
+        let value = step.outputs[port];
+        let (start, room) = self.storage(value);
+        let len = self.shape(value).total();
+        assert!(len <= room, "compiler bug: a result of {len} elements in {room}");
+        (start, len)
     }
 
     /// The number that a value without dims holds.

@@ -5,7 +5,7 @@
 use super::context::{Context, View, dense_strides};
 use super::math;
 use super::nest::rows;
-use super::parallel::Shared;
+use super::parallel::{Shared, scratch};
 use crate::ir::op::{BinaryOp, DType, UnaryOp};
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -85,11 +85,14 @@ pub fn select(cx: &Context, step: &Step) -> Result<(), LowerError> {
     let (c, a, b) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]), cx.view(step.inputs[2]));
     let (out, place) = output_view(cx, step);
     rows([&out, &c, &a, &b], |at, by, len| {
-        // SAFETY: rows of the result are disjoint; operands lie inside their views.
-        let y = unsafe { result(&out, place, at[0], len) };
-        for (j, y) in y.iter_mut().enumerate() {
-            let pick = |view: &View, i: usize| unsafe { *view.data().add(at[i] + j * by[i]) };
-            *y = if pick(&c, 1) != 0.0 { pick(&a, 2) } else { pick(&b, 3) };
+        // SAFETY: rows of the result are disjoint; operands lie inside their views, and an element is read before the
+        // result takes its place.
+        unsafe {
+            let y = result_pointer(&out, place, at[0]);
+            for j in 0..len {
+                let pick = |view: &View, i: usize| *view.data().add(at[i] + j * by[i]);
+                *y.add(j) = if pick(&c, 1) != 0.0 { pick(&a, 2) } else { pick(&b, 3) };
+            }
         }
     });
     Ok(())
@@ -139,6 +142,7 @@ pub fn map_view(x: &View, out: &View, place: Shared, f: impl Fn(f32) -> f32 + Sy
             if by[0] == 1 {
                 let y = result(out, place, at[0], len);
                 match by[1] {
+                    1 if over(from, y) => y.iter_mut().for_each(|y| *y = f(*y)),
                     1 => y.iter_mut().zip(std::slice::from_raw_parts(from, len)).for_each(|(y, x)| *y = f(*x)),
                     0 => y.fill(f(*from)),
                     by => y.iter_mut().enumerate().for_each(|(j, y)| *y = f(*from.add(j * by))),
@@ -158,7 +162,12 @@ fn map_rows(cx: &Context, step: &Step, f: impl Fn(&[f32], &mut [f32]) + Sync + S
         // SAFETY: rows of the result are disjoint; the input lies inside its view.
         unsafe {
             let (from, y) = (x.data().add(at[1]), result(&out, place, at[0], len));
-            if by[1] == 1 {
+            if over(from, y) {
+                scratch(len, |x| {
+                    x.copy_from_slice(y);
+                    f(x, y);
+                });
+            } else if by[1] == 1 {
                 f(std::slice::from_raw_parts(from, len), y);
             } else {
                 for (j, y) in y.iter_mut().enumerate() {
@@ -179,21 +188,38 @@ fn zip(cx: &Context, step: &Step, f: impl Fn(f32, f32) -> f32 + Sync + Send) {
             let (pa, pb) = (a.data().add(at[1]), b.data().add(at[2]));
             let slice = |p: *const f32| std::slice::from_raw_parts(p, len);
             match (by[1], by[2]) {
+                (1, 1) if over(pa, y) && over(pb, y) => y.iter_mut().for_each(|y| *y = f(*y, *y)),
+                (1, 1) if over(pa, y) => y.iter_mut().zip(slice(pb)).for_each(|(y, b)| *y = f(*y, *b)),
+                (1, 1) if over(pb, y) => y.iter_mut().zip(slice(pa)).for_each(|(y, a)| *y = f(*a, *y)),
                 (1, 1) => y.iter_mut().zip(slice(pa).iter().zip(slice(pb))).for_each(|(y, (a, b))| *y = f(*a, *b)),
                 (1, 0) => {
                     let b = *pb;
-                    y.iter_mut().zip(slice(pa)).for_each(|(y, a)| *y = f(*a, b));
+                    if over(pa, y) {
+                        y.iter_mut().for_each(|y| *y = f(*y, b));
+                    } else {
+                        y.iter_mut().zip(slice(pa)).for_each(|(y, a)| *y = f(*a, b));
+                    }
                 }
                 (0, 1) => {
                     let a = *pa;
-                    y.iter_mut().zip(slice(pb)).for_each(|(y, b)| *y = f(a, *b));
+                    if over(pb, y) {
+                        y.iter_mut().for_each(|y| *y = f(a, *y));
+                    } else {
+                        y.iter_mut().zip(slice(pb)).for_each(|(y, b)| *y = f(a, *b));
+                    }
                 }
                 (sa, sb) => {
-                    y.iter_mut().enumerate().for_each(|(j, y)| *y = f(*pa.add(j * sa), *pb.add(j * sb)));
+                    let y = y.as_mut_ptr();
+                    (0..len).for_each(|j| *y.add(j) = f(*pa.add(j * sa), *pb.add(j * sb)));
                 }
             }
         }
     });
+}
+
+/// True if a row of an operand is the row of the result itself: then the operand's elements are read from the result.
+fn over(operand: *const f32, row: &[f32]) -> bool {
+    std::ptr::eq(operand, row.as_ptr())
 }
 
 /// A contiguous row of a result.

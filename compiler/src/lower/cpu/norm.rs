@@ -20,15 +20,15 @@ fn rows_a_task(width: usize) -> usize {
 
 /// Layer norm.
 pub fn layer_norm(cx: &Context, step: &Step, eps: f64) -> Result<(), LowerError> {
-    let x = cx.input(step, 0);
+    let x = cx.source(step, 0);
     let d = cx.shape(step.inputs[0]).width();
     let w = step.inputs.get(1).map(|&v| cx.dense(v));
     let b = step.inputs.get(2).map(|&v| cx.dense(v));
     let place = cx.shared(step, 0);
     pieces(x.len() / d.max(1), rows_a_task(d), |from, to| {
+        let (from, to) = (from * d, to * d);
         // SAFETY: pieces do not overlap.
-        let y = unsafe { place.part(from * d, (to - from) * d) };
-        norm_rows(&x[from * d..to * d], y, d, w, b, eps as f32);
+        unsafe { x.read(place, from, to, |x| norm_rows(x, place.part(from, to - from), d, w, b, eps as f32)) };
     });
     Ok(())
 }
@@ -62,7 +62,7 @@ simd! {
 
 /// Backward of layer norm: dx, and with w also dw and db.
 pub fn layer_norm_grad(cx: &Context, step: &Step, eps: f64) -> Result<(), LowerError> {
-    let (x, g) = (cx.input(step, 0), cx.input(step, 1));
+    let (x, g) = (cx.source(step, 0), cx.source(step, 1));
     let d = cx.shape(step.inputs[0]).width();
     let w = step.inputs.get(2).map(|&v| cx.dense(v));
     let dx = cx.shared(step, 0);
@@ -74,10 +74,16 @@ pub fn layer_norm_grad(cx: &Context, step: &Step, eps: f64) -> Result<(), LowerE
         let partial = Shared::new(partial);
         each(groups, |group| {
             let (from, to) = (group * GROUP, ((group + 1) * GROUP).min(rows));
+            let (from, to) = (from * d, to * d);
             // SAFETY: groups have rows and sums of their own.
-            let dx = unsafe { dx.part(from * d, (to - from) * d) };
-            let sums = if w.is_some() { unsafe { partial.part(group * 2 * d, 2 * d) } } else { &mut [] };
-            norm_grad_rows(&x[from * d..to * d], &g[from * d..to * d], dx, d, w, sums, eps as f32);
+            unsafe {
+                let sums = if w.is_some() { partial.part(group * 2 * d, 2 * d) } else { &mut [] };
+                x.read(dx, from, to, |x| {
+                    g.read(dx, from, to, |g| {
+                        norm_grad_rows(x, g, dx.part(from, to - from), d, w, sums, eps as f32);
+                    });
+                });
+            }
         });
         if w.is_some() {
             for port in 0..2 {
@@ -151,14 +157,12 @@ fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
 
 /// Softmax over the last dim.
 pub fn softmax(cx: &Context, step: &Step) -> Result<(), LowerError> {
-    let x = cx.input(step, 0);
+    let x = cx.source(step, 0);
     let shape = cx.shape(step.inputs[0]);
     let place = cx.shared(step, 0);
     for_rows(&shape, |start, len, d| {
         // SAFETY: tasks have rows of their own.
-        let y = unsafe { place.part(start, len) };
-        y.copy_from_slice(&x[start..start + len]);
-        softmax_rows(y, d);
+        softmax_rows(unsafe { x.copied(&place, start, len) }, d);
     });
     Ok(())
 }
@@ -190,13 +194,17 @@ simd! {
 
 /// dx = y (g - sum(g y)).
 pub fn softmax_grad(cx: &Context, step: &Step) -> Result<(), LowerError> {
-    let (y, g) = (cx.input(step, 0), cx.input(step, 1));
+    let (y, g) = (cx.source(step, 0), cx.source(step, 1));
     let shape = cx.shape(step.inputs[0]);
     let place = cx.shared(step, 0);
     for_rows(&shape, |start, len, d| {
+        let end = start + len;
         // SAFETY: tasks have rows of their own.
-        let dx = unsafe { place.part(start, len) };
-        softmax_grad_rows(&y[start..start + len], &g[start..start + len], dx, d);
+        unsafe {
+            y.read(place, start, end, |y| {
+                g.read(place, start, end, |g| softmax_grad_rows(y, g, place.part(start, len), d));
+            });
+        }
     });
     Ok(())
 }

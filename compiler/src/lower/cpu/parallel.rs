@@ -45,6 +45,11 @@ impl Shared {
         Shared(slice.as_mut_ptr(), slice.len())
     }
 
+    /// So many elements from a place on, which may hold an input too.
+    pub fn at(start: *mut f32, len: usize) -> Shared {
+        Shared(start, len)
+    }
+
     /// A part of it.
     ///
     /// # Safety
@@ -58,6 +63,57 @@ impl Shared {
     /// The first element.
     pub fn pointer(&self) -> *mut f32 {
         self.0
+    }
+}
+
+/// An input whose memory the result may take over (see `plan::in_place`), so that no slice of all of it may exist.
+#[derive(Clone, Copy)]
+pub struct Source(*const f32, usize);
+
+// SAFETY: the pointer is only used through `read`.
+unsafe impl Send for Source {}
+unsafe impl Sync for Source {}
+
+impl Source {
+    /// So many elements from a place on.
+    pub fn at(start: *const f32, len: usize) -> Source {
+        Source(start, len)
+    }
+
+    /// Number of elements.
+    pub fn len(self) -> usize {
+        self.1
+    }
+
+    /// Hands elements `from..to` to `body`, which may write the same elements of `result`: a copy of them where the result
+    /// lies over the input.
+    ///
+    /// # Safety
+    /// The input stays as it is until `body` returns, except for what `body` writes to these elements of `result`.
+    pub unsafe fn read<R>(self, result: Shared, from: usize, to: usize, body: impl FnOnce(&[f32]) -> R) -> R {
+        assert!(from <= to && to <= self.1, "compiler bug: elements {from}..{to} of {}", self.1);
+        let part = || unsafe { std::slice::from_raw_parts(self.0.add(from), to - from) };
+        if std::ptr::eq(self.0, result.pointer()) {
+            scratch(to - from, |copy| {
+                copy.copy_from_slice(part());
+                body(copy)
+            })
+        } else {
+            body(part())
+        }
+    }
+
+    /// Elements of `result` that hold those of the input.
+    ///
+    /// # Safety
+    /// As [`Shared::part`].
+    #[allow(clippy::mut_from_ref, reason = "as `Shared::part`")]
+    pub unsafe fn copied(self, result: &Shared, start: usize, len: usize) -> &mut [f32] {
+        if !std::ptr::eq(self.0, result.pointer()) {
+            assert!(start + len <= self.1, "compiler bug: {len} elements from {start} of {}", self.1);
+            unsafe { result.part(start, len).copy_from_slice(std::slice::from_raw_parts(self.0.add(start), len)) };
+        }
+        unsafe { result.part(start, len) }
     }
 }
 

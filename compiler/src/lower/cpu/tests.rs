@@ -311,6 +311,50 @@ fn elementwise_work_of_many_tasks() {
     lab.check(F32);
 }
 
+/// Kernels whose result lies over an input that ends there, each input in turn and all at once; 2,000 tokens are several
+/// tasks.
+#[test]
+fn results_over_their_inputs() {
+    let eps = 1e-5;
+    for tokens in [9, 2000] {
+        let mut lab = Lab::sized(30, tokens);
+        let x = lab.rows(Which::Context, &[23]);
+        let (w, b) = (lab.weight(&[23]), lab.weight(&[23]));
+        let half = lab.constant(0.5);
+        let half = lab.to(Op::Arrange { from: vec![None, None] }, &[half], SET, &[N, fixed(23)]);
+        let row = lab.to(Op::Arrange { from: vec![None, Some(0)] }, &[w], SET, &[N, fixed(23)]);
+        // Inputs named `fresh` are read by one step alone.
+        let fresh = |lab: &mut Lab| lab.op(Op::Binary(BinaryOp::Mul), &[x, half]);
+        let over = |lab: &mut Lab, op: Op, inputs: &[Option<Value>], twice: bool| {
+            let first = fresh(lab);
+            let new = |lab: &mut Lab| if twice { first } else { fresh(lab) };
+            let inputs: Vec<Value> = inputs.iter().map(|v| v.unwrap_or_else(|| new(lab))).collect();
+            let y = lab.op(op, &inputs);
+            lab.show(y);
+        };
+        for op in [Op::Unary(UnaryOp::Neg), Op::Unary(UnaryOp::Exp), Op::Gelu, Op::Softmax, Op::LayerNorm { eps }] {
+            over(&mut lab, op, &[None], false);
+        }
+        over(&mut lab, Op::LayerNorm { eps }, &[None, Some(w), Some(b)], false);
+        over(&mut lab, Op::LayerNormGrad { eps }, &[None, Some(x), Some(w)], false);
+        over(&mut lab, Op::LayerNormGrad { eps }, &[Some(x), None, Some(w)], false);
+        for op in [Op::Binary(BinaryOp::Sub), Op::GeluGrad, Op::SoftmaxGrad, Op::LayerNormGrad { eps }] {
+            over(&mut lab, op.clone(), &[None, Some(x)], false);
+            over(&mut lab, op.clone(), &[Some(x), None], false);
+            over(&mut lab, op.clone(), &[None, None], false);
+            over(&mut lab, op, &[None, None], true);
+        }
+        for other in [half, row] {
+            over(&mut lab, Op::Binary(BinaryOp::Sub), &[None, Some(other)], false);
+            over(&mut lab, Op::Binary(BinaryOp::Sub), &[Some(other), None], false);
+        }
+        let flags = lab.op(Op::Binary(BinaryOp::Lt), &[x, row]);
+        over(&mut lab, Op::Select, &[Some(flags), None, Some(row)], false);
+        over(&mut lab, Op::Select, &[Some(flags), Some(x), None], false);
+        lab.check(if tokens > 100 { 4.0 * F32 } else { F32 });
+    }
+}
+
 #[test]
 fn numbers_are_computed_in_f64() {
     let mut lab = Lab::new(3);
