@@ -8,7 +8,7 @@
 //! (x w: the block's rows become rows) and rows times rows summed over all blocks (a weight's gradient).
 
 use super::context::{Context, dense_strides};
-use super::matmul::{Matrix, Product, product};
+use super::matmul::{Factor, Matrix, Out, Product, product};
 use super::parallel::scratch;
 use crate::ir::graph::Outer;
 use crate::lower::LowerError;
@@ -119,27 +119,26 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
     let y = cx.output(step, 0);
     if ao != Outer::One && bo == Outer::One && oo == ao && a.dense && b.shape.blocks == 1 {
         // Rows times a weight: a = [m.., k..], out = [m.., n..].
-        let (m, k) = (groups.m.len(), groups.k.len());
+        let m = groups.m.len();
         let leads = l.a[..m] == groups.m && l.out[..m] == groups.m && l.a[m..] == groups.k && l.out[m..] == groups.n;
         let weight =
             Operand { data: b.at(0), labels: l.b, dims: b.shape.dims(0).to_vec(), strides: b.strides(0).to_vec() };
         let (bk, bn) = (weight.group(&groups.k), weight.group(&groups.n));
         let (Some(row), Some(col), true) = (one_stride(&bk), one_stride(&bn), leads) else { return false };
-        let _ = k;
         let (k, n) = (count(&bk), count(&bn));
         if k == 0 || n == 0 {
             return false;
         }
         let p = Product {
-            a: Matrix { data: a.data(), row: k, col: 1 },
-            b: Matrix { data: weight.data, row, col },
+            a: Factor::F32(Matrix { data: a.at(0), row: k, col: 1 }),
+            b: Factor::F32(Matrix { data: weight.data, row, col }),
             m: y.len() / n,
             n,
             k,
             add: false,
         };
         // SAFETY: a is dense with k a row, the result with n.
-        unsafe { product(&Product { a: Matrix { data: a.at(0), ..p.a }, ..p }, y.as_mut_ptr(), n, &|_, _| {}) };
+        unsafe { product(&p, Out::f32(y.as_mut_ptr(), n), &|_| {}) };
         return true;
     }
     if oo == Outer::One && ao == bo && ao != Outer::One && a.dense && b.dense {
@@ -159,15 +158,15 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
         let rows = a.shape.total() / m;
         let (left, right, m, n) = if l.out == straight { (a.at(0), b.at(0), m, n) } else { (b.at(0), a.at(0), n, m) };
         let p = Product {
-            a: Matrix { data: left, row: 1, col: m },
-            b: Matrix { data: right, row: n, col: 1 },
+            a: Factor::F32(Matrix { data: left, row: 1, col: m }),
+            b: Factor::F32(Matrix { data: right, row: n, col: 1 }),
             m,
             n,
             k: rows,
             add: false,
         };
         // SAFETY: both are dense with m and n a row.
-        unsafe { product(&p, y.as_mut_ptr(), n, &|_, _| {}) };
+        unsafe { product(&p, Out::f32(y.as_mut_ptr(), n), &|_| {}) };
         return true;
     }
     false
@@ -190,8 +189,8 @@ fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dim
             let places = |operand: &Operand| nested(&operand.group(&groups.batch));
             let (pa, pb, po) = (places(a), places(b), places(&result));
             let one = |i: usize| Product {
-                a: Matrix { data: a.data.wrapping_add(pa[i]), row: am, col: ak },
-                b: Matrix { data: b.data.wrapping_add(pb[i]), row: bk, col: bn },
+                a: Factor::F32(Matrix { data: a.data.wrapping_add(pa[i]), row: am, col: ak }),
+                b: Factor::F32(Matrix { data: b.data.wrapping_add(pb[i]), row: bk, col: bn }),
                 m: cm,
                 n: cn,
                 k: ck,
@@ -200,14 +199,14 @@ fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dim
             if direct && om.is_some() && row >= cn {
                 for i in 0..cb {
                     // SAFETY: the result's block holds [batch, m, n] at these strides.
-                    unsafe { product(&Product { add, ..one(i) }, y.as_mut_ptr().add(po[i]), row, &|_, _| {}) };
+                    unsafe { product(&Product { add, ..one(i) }, Out::f32(y.as_mut_ptr().add(po[i]), row), &|_| {}) };
                 }
                 return;
             }
             scratch(cb * cm * cn, |room| {
                 for i in 0..cb {
                     // SAFETY: room for [batch, m, n].
-                    unsafe { product(&one(i), room.as_mut_ptr().add(i * cm * cn), cn, &|_, _| {}) };
+                    unsafe { product(&one(i), Out::f32(room.as_mut_ptr().add(i * cm * cn), cn), &|_| {}) };
                 }
                 let at = nested(&result.group(&whole));
                 for (value, at) in room.iter().zip(at) {

@@ -1,8 +1,7 @@
 //! Linear: x [rows, i] times w [o, i] transposed, plus b [o]; one product over the rows of all blocks.
 
 use super::context::Context;
-use super::matmul::{Matrix, Product, product};
-use super::parallel::Shared;
+use super::matmul::{Factor, Matrix, Out, Product, product};
 use crate::lower::LowerError;
 use crate::plan::Step;
 
@@ -15,21 +14,18 @@ pub fn linear(cx: &Context, step: &Step) -> Result<(), LowerError> {
     };
     let y = cx.output(step, 0);
     let p = Product {
-        a: Matrix { data: x.as_ptr(), row: i, col: 1 },
-        b: Matrix { data: w.as_ptr(), row: 1, col: i },
+        a: Factor::F32(Matrix { data: x.as_ptr(), row: i, col: 1 }),
+        b: Factor::F32(Matrix { data: w.as_ptr(), row: 1, col: i }),
         m: y.len().checked_div(o).unwrap_or(0),
         n: o,
         k: i,
         add: false,
     };
-    let place = Shared::new(y);
-    let add_bias = |from: usize, to: usize| {
+    let add_bias = |row: &mut [f32]| {
         let Some(bias) = bias else { return };
-        // SAFETY: rows are given once each.
-        let rows = unsafe { place.part(from * o, (to - from) * o) };
-        rows.chunks_exact_mut(o).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+        row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
     };
     // SAFETY: the slices have these sizes, and results overlap no inputs.
-    unsafe { product(&p, place.pointer(), o, &add_bias) };
+    unsafe { product(&p, Out::f32(y.as_mut_ptr(), o), &add_bias) };
     Ok(())
 }

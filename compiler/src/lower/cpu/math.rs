@@ -1,5 +1,6 @@
 //! Functions of f32 that compile to vector instructions: exp and erf by polynomials, sums in fixed lanes.
 
+pub use super::lanes::bf16;
 use super::parallel::{fma, simd};
 
 /// Adding 1.5 * 2^23 rounds to a whole number, which is then also in the low bits.
@@ -179,15 +180,6 @@ simd! {
             *y = erf::<FMA>(*x);
         }
     }
-}
-
-/// The nearest bf16, as f32; half to even.
-pub fn bf16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    if x.is_nan() {
-        return f32::NAN;
-    }
-    f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
 }
 
 #[cfg(test)]

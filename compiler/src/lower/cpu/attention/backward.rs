@@ -7,8 +7,8 @@
 use super::forward::scores;
 use super::softmax::{Exps, ScoreGrad};
 use super::{Head, HeadOut, Sizes};
-use crate::lower::cpu::lanes::{Set, Single, dispatch_to};
-use crate::lower::cpu::matmul::micro::{Block, Left, Right};
+use crate::lower::cpu::lanes::{Set, dispatch_to};
+use crate::lower::cpu::matmul::micro::{Block, Kind, Left, Right};
 use crate::lower::cpu::matmul::{Matrix, pack_panels};
 use crate::lower::cpu::parallel::scratch;
 
@@ -93,13 +93,13 @@ pub fn head(set: Set, h: &Heads, s: Sizes) {
             let by_query = Left { data: ds.as_ptr(), row: 1, term: columns, strip: set.rows() };
             let panels = |data: &[f32], terms: usize| Right { data: data.as_ptr(), term: width, panel: terms * width };
             let add = first > 0;
-            let (m, term) = (s.m, Single);
+            let (m, kind) = (s.m, Kind::Single);
             let (c, row) = (h.dv.data, h.dv.row);
-            let dv = Block { a: by_key(exps), b: panels(g_rows, rows), c, row, m, n: s.e, k: rows, add, term };
+            let dv = Block { a: by_key(exps), b: panels(g_rows, rows), c, row, m, n: s.e, k: rows, add, kind };
             let (c, row) = (h.dk.data, h.dk.row);
-            let dk = Block { a: by_key(ds), b: panels(q_rows, rows), c, row, m, n: s.d, k: rows, add, term };
+            let dk = Block { a: by_key(ds), b: panels(q_rows, rows), c, row, m, n: s.d, k: rows, add, kind };
             let (c, row) = (h.dq.data.wrapping_add(first * h.dq.row), h.dq.row);
-            let dq = Block { a: by_query, b: panels(keys, m), c, row, m: rows, n: s.d, k: m, add: false, term };
+            let dq = Block { a: by_query, b: panels(keys, m), c, row, m: rows, n: s.d, k: m, add: false, kind };
             // SAFETY: a task has a head of every result of its own.
             unsafe { [dv, dk, dq].into_iter().for_each(|b| dispatch_to(set, b)) };
         }

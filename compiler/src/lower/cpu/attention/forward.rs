@@ -6,8 +6,8 @@
 
 use super::softmax::Exps;
 use super::{Head, HeadOut, Sizes};
-use crate::lower::cpu::lanes::{Set, Single, dispatch_to};
-use crate::lower::cpu::matmul::micro::{Block, Left, Right};
+use crate::lower::cpu::lanes::{Set, dispatch_to};
+use crate::lower::cpu::matmul::micro::{Block, Kind, Left, Right};
 use crate::lower::cpu::matmul::{Matrix, pack_panels};
 use crate::lower::cpu::parallel::scratch;
 
@@ -60,7 +60,7 @@ pub fn queries(set: Set, h: &Heads, s: Sizes, first: usize) {
             let a = Left { data: tile.as_ptr(), row: 1, term: columns, strip: set.rows() };
             let b = Right { data: v.as_ptr(), term: width, panel: count * width };
             let c = out.as_mut_ptr();
-            let block = Block { a, b, c, row: s.e, m: rows, n: s.e, k: count, add: key > 0, term: Single };
+            let block = Block { a, b, c, row: s.e, m: rows, n: s.e, k: count, add: key > 0, kind: Kind::Single };
             // SAFETY: the tile holds rows x count exponentials, `out` rows x e.
             unsafe { dispatch_to(set, block) };
         }
@@ -80,5 +80,7 @@ pub fn scores(set: Set, k: Matrix, (keys, columns, d): (usize, usize, usize), q:
     let b = Right { data: q.as_ptr(), term: width, panel: d * width };
     let c = tile.as_mut_ptr();
     // SAFETY: asserted; keys lie in their view.
-    unsafe { dispatch_to(set, Block { a, b, c, row: columns, m: keys, n: columns, k: d, add: false, term: Single }) };
+    unsafe {
+        dispatch_to(set, Block { a, b, c, row: columns, m: keys, n: columns, k: d, add: false, kind: Kind::Single })
+    };
 }

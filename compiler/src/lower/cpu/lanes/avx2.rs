@@ -83,4 +83,46 @@ impl Lanes for Avx2 {
     unsafe fn round(x: __m256) -> __m256 {
         unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
     }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> __m256 {
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: __m256) {
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            // What is not a number stays so: adding could carry it away.
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            let kept = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), nan);
+            let halves = _mm256_srli_epi32::<16>(kept);
+            let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(halves, halves));
+            _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(packed));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn low(v: __m256) -> __m256 {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
+    }
+
+    #[inline(always)]
+    unsafe fn high(v: __m256) -> __m256 {
+        unsafe { _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32))) }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(a: *const u16, b: *const u16) -> __m256 {
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(a.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(b.cast()));
+            _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_slli_epi32::<16>(high)))
+        }
+    }
 }

@@ -48,6 +48,23 @@ pub trait Lanes: Copy + 'static {
     unsafe fn scale(x: Self::V, n: Self::V) -> Self::V;
     /// The nearest whole number, ties to even.
     unsafe fn round(x: Self::V) -> Self::V;
+    /// N bf16, widened.
+    unsafe fn load_bf16(p: *const u16) -> Self::V;
+    /// Writes N numbers as bf16, half to even.
+    unsafe fn store_bf16(p: *mut u16, v: Self::V);
+    /// For each lane's 32 bits seen as two bf16: the first, the one with the lower address.
+    unsafe fn low(v: Self::V) -> Self::V;
+    /// And the second.
+    unsafe fn high(v: Self::V) -> Self::V;
+    /// Two rows of N bf16, as pairs: the lane's first from `a`, its second from `b`.
+    unsafe fn pairs(a: *const u16, b: *const u16) -> Self::V;
+
+    /// acc + a0 b0 + a1 b1 for pairs of bf16.
+    #[inline(always)]
+    unsafe fn dot_pairs(a: Self::V, b: Self::V, acc: Self::V) -> Self::V {
+        unsafe { Self::fma(Self::high(a), Self::high(b), Self::fma(Self::low(a), Self::low(b), acc)) }
+    }
+
     /// Zero in every lane.
     #[inline(always)]
     unsafe fn zero() -> Self::V {
@@ -56,7 +73,7 @@ pub trait Lanes: Copy + 'static {
 }
 
 /// What a product takes at once: 32 bits of either factor, one f32 or two bf16.
-pub trait Term: Copy {
+pub trait Term {
     /// acc + a b, or acc + a0 b0 + a1 b1.
     ///
     /// # Safety
@@ -65,13 +82,22 @@ pub trait Term: Copy {
 }
 
 /// One f32 a term.
-#[derive(Clone, Copy)]
 pub struct Single;
 
 impl Term for Single {
     #[inline(always)]
     unsafe fn mac<S: Lanes>(a: S::V, b: S::V, acc: S::V) -> S::V {
         unsafe { S::fma(a, b, acc) }
+    }
+}
+
+/// Two bf16 a term.
+pub struct Pair;
+
+impl Term for Pair {
+    #[inline(always)]
+    unsafe fn mac<S: Lanes>(a: S::V, b: S::V, acc: S::V) -> S::V {
+        unsafe { S::dot_pairs(a, b, acc) }
     }
 }
 
@@ -84,6 +110,8 @@ pub enum Set {
     Avx2,
     /// AVX-512 F, VL, BW and DQ.
     Avx512,
+    /// And AVX-512 BF16.
+    Avx512Bf16,
 }
 
 impl Set {
@@ -94,9 +122,9 @@ impl Set {
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => avx2::Avx2::ROWS,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => avx512::Avx512::ROWS,
+            Set::Avx512 | Set::Avx512Bf16 => avx512::Avx512::<true>::ROWS,
             #[cfg(not(target_arch = "x86_64"))]
-            Set::Avx2 | Set::Avx512 => portable::Portable::ROWS,
+            Set::Avx2 | Set::Avx512 | Set::Avx512Bf16 => portable::Portable::ROWS,
         }
     }
 
@@ -107,10 +135,15 @@ impl Set {
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => avx2::Avx2::N,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => avx512::Avx512::N,
+            Set::Avx512 | Set::Avx512Bf16 => avx512::Avx512::<true>::N,
             #[cfg(not(target_arch = "x86_64"))]
-            Set::Avx2 | Set::Avx512 => portable::Portable::N,
+            Set::Avx2 | Set::Avx512 | Set::Avx512Bf16 => portable::Portable::N,
         }
+    }
+
+    /// True if products of pairs of bf16 are instructions.
+    pub fn multiplies_pairs(self) -> bool {
+        self == Set::Avx512Bf16
     }
 
     /// The best that the processor has.
@@ -129,6 +162,9 @@ impl Set {
             let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
             if wide && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq") {
                 sets.push(Set::Avx512);
+                if is_x86_feature_detected!("avx512bf16") {
+                    sets.push(Set::Avx512Bf16);
+                }
             }
         }
         sets
@@ -159,12 +195,17 @@ pub unsafe fn dispatch_to<K: Kernel>(set: Set, kernel: K) -> K::Out {
         }
         #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
         unsafe fn wide<K: Kernel>(kernel: K) -> K::Out {
-            unsafe { kernel.run::<avx512::Avx512>() }
+            unsafe { kernel.run::<avx512::Avx512<false>>() }
+        }
+        #[target_feature(enable = "avx512bf16,avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+        unsafe fn pairs<K: Kernel>(kernel: K) -> K::Out {
+            unsafe { kernel.run::<avx512::Avx512<true>>() }
         }
         match set {
             Set::Portable => unsafe { kernel.run::<portable::Portable>() },
             Set::Avx2 => unsafe { narrow(kernel) },
             Set::Avx512 => unsafe { wide(kernel) },
+            Set::Avx512Bf16 => unsafe { pairs(kernel) },
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -172,4 +213,13 @@ pub unsafe fn dispatch_to<K: Kernel>(set: Set, kernel: K) -> K::Out {
         let _ = set;
         unsafe { kernel.run::<portable::Portable>() }
     }
+}
+
+/// The nearest bf16, as f32; half to even.
+pub fn bf16(x: f32) -> f32 {
+    if x.is_nan() {
+        return f32::from_bits(0x7fc0_0000);
+    }
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
 }

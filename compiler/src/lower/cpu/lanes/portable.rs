@@ -1,6 +1,6 @@
 //! Eight lanes as an array, for any processor; two NEON registers where there is NEON.
 
-use super::Lanes;
+use super::{Lanes, bf16};
 
 /// An array that the compiler vectorises.
 #[derive(Clone, Copy)]
@@ -80,5 +80,30 @@ impl Lanes for Portable {
     unsafe fn round(x: V) -> V {
         const SHIFT: f32 = 12_582_912.0;
         each(|i| (x[i] + SHIFT) - SHIFT)
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> V {
+        each(|i| f32::from_bits(u32::from(unsafe { *p.add(i) }) << 16))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: V) {
+        (0..8).for_each(|i| unsafe { *p.add(i) = (bf16(v[i]).to_bits() >> 16) as u16 });
+    }
+
+    #[inline(always)]
+    unsafe fn low(v: V) -> V {
+        each(|i| f32::from_bits(v[i].to_bits() << 16))
+    }
+
+    #[inline(always)]
+    unsafe fn high(v: V) -> V {
+        each(|i| f32::from_bits(v[i].to_bits() & 0xffff_0000))
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(a: *const u16, b: *const u16) -> V {
+        each(|i| f32::from_bits(unsafe { u32::from(*a.add(i)) | u32::from(*b.add(i)) << 16 }))
     }
 }

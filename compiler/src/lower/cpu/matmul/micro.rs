@@ -5,7 +5,7 @@
 //! of a result is the sum of its terms in order, wherever it lies in a tile, so cutting a product by rows or columns
 //! never changes a bit.
 
-use crate::lower::cpu::lanes::{Kernel, Lanes, Term};
+use crate::lower::cpu::lanes::{Kernel, Lanes, Pair, Single, Term};
 
 /// Left factor: 32-bit terms by row and term.
 #[derive(Clone, Copy)]
@@ -39,9 +39,9 @@ pub struct Right {
     pub panel: usize,
 }
 
-/// c [m, n] = a [m, k] b [k, n], plus what is there if `add`; single-threaded.
+/// c [m, n] = a [m, k] b [k, n] with k terms of either kind, plus what is there if `add`; single-threaded.
 #[derive(Clone, Copy)]
-pub struct Block<T> {
+pub struct Block {
     /// [m, k]
     pub a: Left,
     /// [k, n]
@@ -59,7 +59,7 @@ pub struct Block<T> {
     /// Add to the result.
     pub add: bool,
     /// What a term is.
-    pub term: T,
+    pub kind: Kind,
 }
 
 /// Columns of a panel.
@@ -67,12 +67,31 @@ pub const fn width<S: Lanes>() -> usize {
     2 * S::N
 }
 
-impl<T: Term> Kernel for Block<T> {
+/// What 32 bits of a factor hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One f32.
+    Single,
+    /// Two bf16, of neighbouring terms.
+    Pair,
+}
+
+impl Kernel for Block {
     type Out = ();
 
-    /// Panel by panel, so that one stays in the first cache while the rows go by.
     #[inline(always)]
     unsafe fn run<S: Lanes>(self) {
+        match self.kind {
+            Kind::Single => unsafe { self.tiles::<S, Single>() },
+            Kind::Pair => unsafe { self.tiles::<S, Pair>() },
+        }
+    }
+}
+
+impl Block {
+    /// Panel by panel, so that one stays in the first cache while the rows go by.
+    #[inline(always)]
+    unsafe fn tiles<S: Lanes, T: Term>(self) {
         let width = width::<S>();
         for (p, j) in (0..self.n).step_by(width).enumerate() {
             let columns = width.min(self.n - j);

@@ -4,42 +4,88 @@
 //! blocks of rows. A product whose sum runs over rows (a weight's gradient) has tiles of the result and cuts of the sum
 //! as tasks; the cuts are added in order. How a product is cut follows from its sizes alone, never from the number of
 //! threads, so the bits do not depend on it.
+//!
+//! Factors are f32 or bf16, sums f32. Two factors in bf16 are multiplied in pairs where the processor has instructions
+//! for it; otherwise bf16 is widened while it is packed, or a block of rows at a time.
 
 pub mod micro;
 pub mod pack;
+mod sum;
 #[cfg(test)]
 mod tests;
 
-use super::lanes::{Set, Single, dispatch_to};
-use super::parallel::{CHUNK, Shared, each, pieces, scratch, simd};
-use micro::{Block, Left, Right};
-use pack::{Panel, Panels, Strips, strip};
+use super::lanes::{Set, dispatch_to};
+use super::parallel::{CHUNK, Shared, each, pieces, scratch};
+use micro::{Block, Kind, Left, Right};
+use pack::{Narrow, Pairs, Panels, Source, Strips, Widen, strip};
 
 /// A matrix anywhere in memory.
 #[derive(Clone, Copy)]
-pub struct Matrix {
+pub struct Matrix<E = f32> {
     /// The first element.
-    pub data: *const f32,
+    pub data: *const E,
     /// Distance of rows.
     pub row: usize,
     /// Distance of columns.
     pub col: usize,
 }
 
+impl<E> Matrix<E> {
+    fn part(self, row: usize, col: usize) -> Matrix<E> {
+        Matrix { data: self.data.wrapping_add(row * self.row + col * self.col), ..self }
+    }
+
+    /// Rows are terms, columns lanes.
+    fn right(self) -> Source<E> {
+        Source { data: self.data, term: self.row, lane: self.col }
+    }
+
+    /// Columns are terms, rows lanes.
+    fn left(self) -> Source<E> {
+        Source { data: self.data, term: self.col, lane: self.row }
+    }
+}
+
+/// A factor of a product.
+#[derive(Clone, Copy)]
+pub enum Factor {
+    /// In f32.
+    F32(Matrix<f32>),
+    /// In bf16.
+    Bf16(Matrix<u16>),
+}
+
+impl Factor {
+    fn part(self, row: usize, col: usize) -> Factor {
+        match self {
+            Factor::F32(m) => Factor::F32(m.part(row, col)),
+            Factor::Bf16(m) => Factor::Bf16(m.part(row, col)),
+        }
+    }
+
+    /// True if the elements of a row lie side by side.
+    fn in_rows(self) -> bool {
+        match self {
+            Factor::F32(m) => m.col == 1,
+            Factor::Bf16(m) => m.col == 1,
+        }
+    }
+}
+
 /// a [m, k] b [k, n].
 #[derive(Clone, Copy)]
 pub struct Product {
     /// [m, k]
-    pub a: Matrix,
+    pub a: Factor,
     /// [k, n]
-    pub b: Matrix,
+    pub b: Factor,
     /// Rows.
     pub m: usize,
     /// Columns.
     pub n: usize,
     /// Terms of a sum.
     pub k: usize,
-    /// Add to the result's present content.
+    /// Add to the result's present content, which is f32 then.
     pub add: bool,
 }
 
@@ -47,86 +93,185 @@ pub struct Product {
 unsafe impl Send for Product {}
 unsafe impl Sync for Product {}
 
-/// What is done to rows of the result as soon as they are there, while they are in the cache: first row, last row.
-pub type After<'a> = &'a (dyn Fn(usize, usize) + Sync);
+impl Product {
+    /// How the factors are multiplied.
+    fn kind(&self, set: Set) -> Kind {
+        match (self.a, self.b) {
+            (Factor::Bf16(_), Factor::Bf16(_)) if set.multiplies_pairs() => Kind::Pair,
+            (Factor::F32(_) | Factor::Bf16(_), Factor::F32(_) | Factor::Bf16(_)) => Kind::Single,
+        }
+    }
+}
+
+/// Rows of a result.
+#[derive(Clone, Copy)]
+pub struct Rows<E> {
+    data: *mut E,
+    row: usize,
+}
+
+// SAFETY: tasks write rows or tiles of their own.
+unsafe impl<E> Send for Rows<E> {}
+unsafe impl<E> Sync for Rows<E> {}
+
+impl<E> Rows<E> {
+    /// The first element of row `i`.
+    fn at(&self, i: usize) -> *mut E {
+        self.data.wrapping_add(i * self.row)
+    }
+
+    /// Row `i`.
+    ///
+    /// # Safety
+    /// The result has the row, and nobody else uses it now.
+    #[allow(clippy::mut_from_ref, reason = "rows are disjoint")]
+    unsafe fn get(&self, i: usize, n: usize) -> &mut [E] {
+        unsafe { std::slice::from_raw_parts_mut(self.at(i), n) }
+    }
+}
+
+/// A row-major result.
+#[derive(Clone, Copy)]
+pub enum Out {
+    /// In f32.
+    F32(Rows<f32>),
+    /// In bf16.
+    Bf16(Rows<u16>),
+}
+
+impl Out {
+    /// A result in f32 with so many elements from row to row.
+    pub fn f32(data: *mut f32, row: usize) -> Out {
+        Out::F32(Rows { data, row })
+    }
+
+    /// A result in bf16.
+    pub fn bf16(data: *mut u16, row: usize) -> Out {
+        Out::Bf16(Rows { data, row })
+    }
+}
+
+/// What is done to a row of the result as soon as it is there, while it is in the cache.
+pub type After<'a> = &'a (dyn Fn(&mut [f32]) + Sync);
 
 /// Rows of a block: a multiple of every set's tile, and with some hundred columns still in the second cache.
 const ROWS: usize = 96;
 /// Most terms that are summed in registers at a time: a panel of them fits the first cache, beside the rows it meets.
 const TERMS: usize = 320;
-/// Most rows and columns of a tile of a long sum, and its terms at a time.
-const TILE: (usize, usize, usize) = (288, 384, 256);
-/// Tasks that a long sum is cut into at least, if its parts are long enough.
-const CUTS: usize = 16;
-/// Fewest terms of a part of a long sum.
-const PART: usize = 256;
 /// Products with fewer multiplications are one task.
 const SMALL: usize = 1 << 18;
 
-/// Writes a product to `out`, row-major with `row` elements from row to row.
+/// Writes a product.
 ///
 /// # Safety
 /// Operands and result lie where they say, and the result overlaps no operand.
-pub unsafe fn product(p: &Product, out: *mut f32, row: usize, after: After) {
+pub unsafe fn product(p: &Product, out: Out, after: After) {
     if p.m == 0 || p.n == 0 {
         return;
     }
-    let out = Shared::new(unsafe { std::slice::from_raw_parts_mut(out, (p.m - 1) * row + p.n) });
-    if p.k == 0 {
-        if !p.add {
-            // SAFETY: rows do not overlap.
-            (0..p.m).for_each(|i| unsafe { out.part(i * row, p.n) }.fill(0.0));
-        }
-        after(0, p.m);
-    } else if p.a.col == 1 || p.m * p.n * p.k <= SMALL {
-        rows_product(Set::best(), p, out, row, after);
-    } else {
-        sum_product(Set::best(), p, out, row);
-        pieces(p.m, (CHUNK / p.n).max(1), after);
+    let set = Set::best();
+    let kind = p.kind(set);
+    if p.a.in_rows() || p.m * p.n * p.k <= SMALL {
+        rows_product(set, kind, p, out, after);
+        return;
     }
+    match out {
+        Out::F32(out) => {
+            sum::sum_product(set, kind, p, out.data, out.row);
+            pieces(p.m, (CHUNK / p.n).max(1), |from, to| {
+                // SAFETY: rows do not overlap.
+                (from..to).for_each(|i| after(unsafe { out.get(i, p.n) }));
+            });
+        }
+        Out::Bf16(out) => scratch(p.m * p.n, |whole| {
+            sum::sum_product(set, kind, p, whole.as_mut_ptr(), p.n);
+            let whole = Shared::new(whole);
+            pieces(p.m, (CHUNK / p.n).max(1), |from, to| {
+                for i in from..to {
+                    // SAFETY: rows do not overlap.
+                    unsafe { finish(set, whole.part(i * p.n, p.n), out.get(i, p.n), after) };
+                }
+            });
+        }),
+    }
+}
+
+/// The last work on a row of f32, and its rounding to bf16.
+fn finish(set: Set, row: &mut [f32], to: &mut [u16], after: After) {
+    after(row);
+    // SAFETY: the set is available.
+    unsafe { dispatch_to(set, Narrow { from: row, to }) };
 }
 
 /// `n` in parts of at most `most`, as even as multiples of `of` allow.
 fn even(n: usize, most: usize, of: usize) -> usize {
-    n.div_ceil(n.div_ceil(most)).next_multiple_of(of)
+    n.div_ceil(n.div_ceil(most.max(1)).max(1)).next_multiple_of(of)
+}
+
+/// Single terms of a 32-bit term.
+fn singles(kind: Kind) -> usize {
+    match kind {
+        Kind::Single => 1,
+        Kind::Pair => 2,
+    }
 }
 
 /// Blocks of rows times a whole packed factor.
-fn rows_product(set: Set, p: &Product, out: Shared, row: usize, after: After) {
+fn rows_product(set: Set, kind: Kind, p: &Product, out: Out, after: After) {
     let width = 2 * set.lanes();
     let panels = p.n.div_ceil(width);
-    let terms = even(p.k, TERMS, 1);
-    let cuts = p.k.div_ceil(terms);
+    // Terms of either kind.
+    let k = p.k.div_ceil(singles(kind));
+    let terms = even(k, TERMS, 1).max(1);
+    let cuts = k.div_ceil(terms);
     let one_task = p.m * p.n * p.k <= SMALL;
     let block = if one_task { p.m } else { ROWS };
-    scratch(p.k * panels * width, |packed| {
+    scratch(k * panels * width, |packed| {
         let packed = Shared::new(packed);
         let pack = |task: usize| {
             let (cut, panel) = (task / panels, task % panels);
             let (term, first) = (cut * terms, panel * width);
-            let count = terms.min(p.k - term);
+            let count = terms.min(k - term);
             // SAFETY: panels do not overlap.
             let to = unsafe { packed.part((term * panels + panel * count) * width, count * width) };
-            let columns = width.min(p.n - first);
-            let panel = Panel { b: p.b, term, terms: count, first, columns, to: to.as_mut_ptr() };
-            unsafe { dispatch_to(set, panel) };
+            let from = p.b.part(term * singles(kind), first);
+            pack_right(set, kind, from, p.k - term * singles(kind), count, width.min(p.n - first), to);
+        };
+        let sum = |first: usize, rows: usize, c: *mut f32, row: usize| {
+            if k == 0 && !p.add {
+                // SAFETY: blocks of rows do not overlap.
+                (0..rows).for_each(|i| unsafe { std::slice::from_raw_parts_mut(c.add(i * row), p.n) }.fill(0.0));
+            }
+            in_order(set, kind, p, first, rows, |a| {
+                for term in (0..k).step_by(terms) {
+                    let count = terms.min(k - term);
+                    let a = Left { data: a.data.wrapping_add(term * a.term), ..a };
+                    let data = packed.pointer().wrapping_add(term * panels * width);
+                    let b = Right { data, term: width, panel: count * width };
+                    let block = Block { a, b, c, row, m: rows, n: p.n, k: count, add: p.add || term > 0, kind };
+                    // SAFETY: blocks of rows do not overlap; everything is packed.
+                    unsafe { dispatch_to(set, block) };
+                }
+            });
         };
         let multiply = |task: usize| {
             let first = task * block;
             let rows = block.min(p.m - first);
-            in_order(p.a.col == 1, set, p, first, rows, |a| {
-                for term in (0..p.k).step_by(terms) {
-                    let count = terms.min(p.k - term);
-                    let a = Left { data: a.data.wrapping_add(term * a.term), ..a };
-                    let data = packed.pointer().wrapping_add(term * panels * width);
-                    let b = Right { data, term: width, panel: count * width };
-                    let c = out.pointer().wrapping_add(first * row);
-                    let add = p.add || term > 0;
-                    // SAFETY: blocks of rows do not overlap; everything is packed.
-                    unsafe { dispatch_to(set, Block { a, b, c, row, m: rows, n: p.n, k: count, add, term: Single }) };
+            match out {
+                Out::F32(out) => {
+                    sum(first, rows, out.at(first), out.row);
+                    // SAFETY: as above.
+                    (first..first + rows).for_each(|i| after(unsafe { out.get(i, p.n) }));
                 }
-            });
-            after(first, first + rows);
+                Out::Bf16(out) => scratch(rows * p.n, |c| {
+                    assert!(!p.add, "compiler bug: sums in bf16 are not added to");
+                    sum(first, rows, c.as_mut_ptr(), p.n);
+                    for (i, c) in c.chunks_exact_mut(p.n).enumerate() {
+                        // SAFETY: as above.
+                        unsafe { finish(set, c, out.get(first + i, p.n), after) };
+                    }
+                }),
+            }
         };
         if one_task {
             (0..cuts * panels).for_each(pack);
@@ -138,124 +283,71 @@ fn rows_product(set: Set, p: &Product, out: Shared, row: usize, after: After) {
     });
 }
 
-/// Some rows of the left factor, where they are or, unless their terms lie in order, as strips.
-fn in_order(as_is: bool, set: Set, p: &Product, first: usize, rows: usize, then: impl FnOnce(Left)) {
+/// Hands on some rows of the left factor: where they are if their terms lie in order, widened, or as strips.
+fn in_order(set: Set, kind: Kind, p: &Product, first: usize, rows: usize, then: impl FnOnce(Left)) {
     let tile = set.rows();
-    if as_is {
-        let data = p.a.data.wrapping_add(first * p.a.row);
-        return then(Left { data, row: p.a.row, term: 1, strip: tile * p.a.row });
+    let k = p.k.div_ceil(singles(kind));
+    let strips = |then: &mut dyn FnMut(Left)| {
+        scratch(rows.div_ceil(tile) * strip(tile, k), |to| {
+            pack_left(set, kind, p.a.part(first, 0), p.k, k, rows, to);
+            then(Left { data: to.as_ptr(), row: 1, term: tile, strip: strip(tile, k) });
+        });
+    };
+    let mut then = Some(then);
+    let mut then = |left: Left| then.take().expect("compiler bug: a block of rows twice")(left);
+    match p.a.part(first, 0) {
+        Factor::F32(a) if a.col == 1 => then(Left { data: a.data, row: a.row, term: 1, strip: tile * a.row }),
+        // Pairs in place: whole ones, at whole distances.
+        Factor::Bf16(a) if a.col == 1 && kind == Kind::Pair && p.k.is_multiple_of(2) && a.row.is_multiple_of(2) => {
+            then(Left { data: a.data.cast(), row: a.row / 2, term: 1, strip: tile * a.row / 2 });
+        }
+        Factor::Bf16(a) if a.col == 1 && kind == Kind::Single => scratch(rows * p.k, |wide| {
+            for (i, to) in wide.chunks_exact_mut(p.k.max(1)).enumerate() {
+                // SAFETY: the factor has these rows.
+                let from = unsafe { std::slice::from_raw_parts(a.data.add(i * a.row), p.k) };
+                unsafe { dispatch_to(set, Widen { from, to }) };
+            }
+            then(Left { data: wide.as_ptr(), row: p.k, term: 1, strip: tile * p.k });
+        }),
+        Factor::F32(_) | Factor::Bf16(_) => strips(&mut then),
     }
-    scratch(rows.div_ceil(tile) * strip(tile, p.k), |to| {
-        let strips = Strips { a: p.a, first, rows, term: 0, terms: p.k, to: to.as_mut_ptr() };
-        // SAFETY: there is room for the strips.
-        unsafe { dispatch_to(set, strips) };
-        then(Left { data: to.as_ptr(), row: 1, term: tile, strip: strip(tile, p.k) });
-    });
 }
 
-/// Tiles of the result and cuts of a long sum.
-fn sum_product(set: Set, p: &Product, out: Shared, row: usize) {
-    let (tile_m, tile_n) = (even(p.m, TILE.0, 12), even(p.n, TILE.1, 32));
-    let (down, across) = (p.m.div_ceil(tile_m), p.n.div_ceil(tile_n));
-    let cuts = CUTS.div_ceil(down * across).min(p.k.div_ceil(PART));
-    let terms = even(p.k, p.k.div_ceil(cuts), 8);
-    let cuts = p.k.div_ceil(terms);
-    if cuts == 1 {
-        each(down * across, |t| {
-            let at = Tile { i: t / across * tile_m, j: t % across * tile_n, term: 0, terms: p.k };
-            let c = out.pointer().wrapping_add(at.i * row + at.j);
-            tile(set, p, at, tile_m, tile_n, c, row, p.add);
-        });
-        return;
-    }
-    let size = p.m * p.n;
-    scratch(cuts * size, |parts| {
-        let parts = Shared::new(parts);
-        each(down * across * cuts, |t| {
-            let (cut, t) = (t / (down * across), t % (down * across));
-            let term = cut * terms;
-            let at = Tile { i: t / across * tile_m, j: t % across * tile_n, term, terms: terms.min(p.k - term) };
-            let c = parts.pointer().wrapping_add(cut * size + at.i * p.n + at.j);
-            tile(set, p, at, tile_m, tile_n, c, p.n, false);
-        });
-        pieces(p.m, (CHUNK / p.n).max(1), |from, to| {
-            for i in from..to {
-                // SAFETY: rows do not overlap, and all parts are written.
-                let (y, part) = unsafe { (out.part(i * row, p.n), parts.part(i * p.n, (cuts - 1) * size + p.n)) };
-                add_parts(y, part, size, p.add);
+/// Packs `terms` terms (of either kind, from `singles` that are left) of some columns into panels.
+fn pack_right(set: Set, kind: Kind, b: Factor, singles: usize, terms: usize, columns: usize, to: &mut [f32]) {
+    assert!(to.len() >= terms * columns.next_multiple_of(2 * set.lanes()), "compiler bug: no room for panels");
+    let to = to.as_mut_ptr();
+    // SAFETY: there is room for the panels; the factor has these terms.
+    unsafe {
+        match (kind, b) {
+            (Kind::Single, Factor::F32(b)) => dispatch_to(set, Panels { from: b.right(), terms, columns, to }),
+            (Kind::Single, Factor::Bf16(b)) => dispatch_to(set, Panels { from: b.right(), terms, columns, to }),
+            (Kind::Pair, Factor::Bf16(b)) => {
+                dispatch_to(set, Panels { from: Pairs { source: b.right(), singles }, terms, columns, to });
             }
-        });
-    });
-}
-
-simd! {
-    /// y = the sum of parts, `size` from one to the next, in order; plus y if `add`.
-    fn add_parts(y: &mut [f32], parts: &[f32], size: usize, add: bool) { <FMA>
-        let _ = FMA;
-        const LANES: usize = 16;
-        let n = y.len();
-        for at in (0..n).step_by(LANES) {
-            let lanes = LANES.min(n - at);
-            let y = &mut y[at..at + lanes];
-            let mut sums = [0.0f32; LANES];
-            if add {
-                sums[..lanes].copy_from_slice(y);
-            }
-            for part in (at..parts.len()).step_by(size) {
-                if let Ok(part) = <&[f32; LANES]>::try_from(&parts[part..(part + lanes).min(parts.len())]) {
-                    for i in 0..LANES {
-                        sums[i] += part[i];
-                    }
-                } else {
-                    sums.iter_mut().zip(&parts[part..part + lanes]).for_each(|(s, p)| *s += p);
-                }
-            }
-            y.copy_from_slice(&sums[..lanes]);
+            (Kind::Pair, Factor::F32(_)) => unreachable!("compiler bug: pairs of f32"),
         }
     }
 }
 
-/// Where a tile is.
-#[derive(Clone, Copy)]
-struct Tile {
-    i: usize,
-    j: usize,
-    term: usize,
-    terms: usize,
-}
-
-/// One tile of one cut, single-threaded: both factors packed some terms at a time.
-#[allow(clippy::too_many_arguments, reason = "a tile is a place in a product and a place in a result")]
-fn tile(set: Set, p: &Product, at: Tile, tile_m: usize, tile_n: usize, c: *mut f32, row: usize, add: bool) {
-    let (m, n) = (tile_m.min(p.m - at.i), tile_n.min(p.n - at.j));
-    let (height, width) = (set.rows(), 2 * set.lanes());
-    let most = even(at.terms, TILE.2, 8).min(at.terms);
-    let (strips, panels) = (m.div_ceil(height), n.div_ceil(width));
-    scratch(strips * strip(height, most) + panels * width * most, |room| {
-        let (a, b) = room.split_at_mut(strips * strip(height, most));
-        for term in (0..at.terms).step_by(most) {
-            let count = most.min(at.terms - term);
-            // SAFETY: there is room for all strips and panels; tiles do not overlap.
-            unsafe {
-                let first = at.term + term;
-                dispatch_to(
-                    set,
-                    Strips { a: p.a, first: at.i, rows: m, term: first, terms: count, to: a.as_mut_ptr() },
-                );
-                let to = b.as_mut_ptr();
-                dispatch_to(set, Panels { b: p.b, term: first, terms: count, first: at.j, columns: n, to });
-                let a = Left { data: a.as_ptr(), row: 1, term: height, strip: strip(height, count) };
-                let b = Right { data: b.as_ptr(), term: width, panel: count * width };
-                dispatch_to(set, Block { a, b, c, row, m, n, k: count, add: add || term > 0, term: Single });
+/// Packs `terms` terms of some rows into strips.
+fn pack_left(set: Set, kind: Kind, a: Factor, singles: usize, terms: usize, rows: usize, to: &mut [f32]) {
+    assert!(to.len() >= rows.div_ceil(set.rows()) * strip(set.rows(), terms), "compiler bug: no room for strips");
+    let to = to.as_mut_ptr();
+    // SAFETY: there is room for the strips; the factor has these terms.
+    unsafe {
+        match (kind, a) {
+            (Kind::Single, Factor::F32(a)) => dispatch_to(set, Strips { from: a.left(), terms, rows, to }),
+            (Kind::Single, Factor::Bf16(a)) => dispatch_to(set, Strips { from: a.left(), terms, rows, to }),
+            (Kind::Pair, Factor::Bf16(a)) => {
+                dispatch_to(set, Strips { from: Pairs { source: a.left(), singles }, terms, rows, to });
             }
+            (Kind::Pair, Factor::F32(_)) => unreachable!("compiler bug: pairs of f32"),
         }
-    });
+    }
 }
 
 /// Packs all of b [k, n] into panels, which `to` must have room for.
 pub fn pack_panels(set: Set, b: Matrix, k: usize, n: usize, to: &mut [f32]) {
-    let width = 2 * set.lanes();
-    assert!(to.len() >= k * n.next_multiple_of(width), "compiler bug: {} numbers for panels of {k} x {n}", to.len());
-    // SAFETY: there is room for the panels.
-    unsafe { dispatch_to(set, Panels { b, term: 0, terms: k, first: 0, columns: n, to: to.as_mut_ptr() }) };
+    pack_right(set, Kind::Single, Factor::F32(b), k, k, n, to);
 }
