@@ -132,6 +132,15 @@ pub fn scratch<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
     result
 }
 
+/// Cuts a piece of memory into rooms of the given sizes.
+pub fn rooms<const N: usize>(mut memory: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] {
+    sizes.map(|size| {
+        let (room, rest) = std::mem::take(&mut memory).split_at_mut(size);
+        memory = rest;
+        room
+    })
+}
+
 /// Which vector instructions the processor has: 2 for AVX-512, 1 for AVX2 with FMA, else 0.
 pub fn level() -> u8 {
     static LEVEL: OnceLock<u8> = OnceLock::new();

@@ -4,36 +4,37 @@
 //! dP = g v^T, dS = scale r E (dP - D), dq = dS k, dk = sum over tiles of dS^T q, dv = sum over tiles of E^T (r g).
 //! The factor r, which would make E the softmax, is never applied to the exponentials by itself.
 
-use super::forward::scores;
+use super::Sizes;
+use super::operands::{Products, panel_room};
 use super::softmax::{Exps, ScoreGrad};
-use super::{Head, HeadOut, Sizes};
-use crate::lower::cpu::lanes::{Set, dispatch_to};
-use crate::lower::cpu::matmul::micro::{Block, Kind, Left, Right};
-use crate::lower::cpu::matmul::{Matrix, pack_panels};
-use crate::lower::cpu::parallel::scratch;
+use crate::lower::cpu::lanes::dispatch_to;
+use crate::lower::cpu::math::dot;
+use crate::lower::cpu::matmul::{Factor, Matrix, Out, rows_in_order, rows_room};
+use crate::lower::cpu::parallel::{rooms, scratch};
 
 /// Most and fewest queries of a tile, and the scores that a tile has at most if there is a choice: two such tiles fit the
 /// second cache.
 const QUERIES: (usize, usize, usize) = (96, 32, 40_000);
 
 /// Operands and results of a head.
+#[derive(Clone, Copy)]
 pub struct Heads {
     /// [n, d]
-    pub q: Head,
+    pub q: Factor,
     /// [m, d]
-    pub k: Head,
+    pub k: Factor,
     /// [m, e]
-    pub v: Head,
+    pub v: Factor,
     /// [n, e]
-    pub out: Head,
+    pub out: Factor,
     /// [n, e]
-    pub g: Head,
+    pub g: Factor,
     /// [n, d]
-    pub dq: HeadOut,
+    pub dq: Out,
     /// [m, d]
-    pub dk: HeadOut,
+    pub dk: Out,
     /// [m, e]
-    pub dv: HeadOut,
+    pub dv: Out,
 }
 
 /// Queries of a tile over `m` keys.
@@ -43,65 +44,84 @@ fn tile_queries(m: usize) -> usize {
 }
 
 /// Gradients of a head.
-pub fn head(set: Set, h: &Heads, s: Sizes) {
-    let (width, queries) = (2 * set.lanes(), tile_queries(s.m).min(s.n));
-    let most = queries.next_multiple_of(width);
-    let (d_room, e_room) = (s.d.next_multiple_of(width), s.e.next_multiple_of(width));
-    scratch(2 * s.m * most + s.m * d_room + most * (2 * d_room + 2 * e_room) + most * s.e + 5 * most, |room| {
-        let (exps, room) = room.split_at_mut(s.m * most);
-        let (ds, room) = room.split_at_mut(s.m * most);
-        let (keys, room) = room.split_at_mut(s.m * d_room);
-        let (q_columns, room) = room.split_at_mut(most * d_room);
-        let (q_rows, room) = room.split_at_mut(most * d_room);
-        let (g_columns, room) = room.split_at_mut(most * e_room);
-        let (g_rows, room) = room.split_at_mut(most * e_room);
-        let (rg, room) = room.split_at_mut(most * s.e);
-        let (top, room) = room.split_at_mut(most);
-        let (sum, room) = room.split_at_mut(most);
-        let (factor, room) = room.split_at_mut(most);
-        let (r, d) = room.split_at_mut(most);
-        pack_panels(set, h.k.rows(0), s.m, s.d, keys);
+pub fn head(p: Products, h: &Heads, s: Sizes) {
+    let queries = tile_queries(s.m).min(s.n);
+    let most = queries.next_multiple_of(p.width());
+    let (m, d, e) = (s.m, s.d, s.e);
+    let left = |a: Factor, k: usize| rows_room(p.set, p.kind, a, m, k);
+    // Keys and values as rows and keys as panels, for all tiles; a tile's queries and gradients as columns and rows.
+    let fixed = [left(h.k, d), left(h.v, e), panel_room(p, m, d), m * d, m * e];
+    let tile = [m * most, m * most, p.tile_room(m, most), queries * d, 2 * queries * e];
+    let panels = [panel_room(p, d.max(e), most), panel_room(p, most, d.max(e))];
+    let numbers = [most; 5];
+    let total = fixed.iter().chain(&tile).chain(&panels).chain(&numbers).sum();
+    scratch(total, |room| {
+        let (fixed_room, room) = room.split_at_mut(fixed.iter().sum());
+        let (tile_room, room) = room.split_at_mut(tile.iter().sum());
+        let (panel_room, room) = room.split_at_mut(panels.iter().sum());
+        let [k_rows, v_rows, k_panels, dk, dv] = rooms(fixed_room, fixed);
+        let [exps, ds, e_room, dq, g] = rooms(tile_room, tile);
+        let [columns_room, rows_panels] = rooms(panel_room, panels);
+        let [top, sum, factor, r, dots] = rooms(room, numbers);
+        let k = rows_in_order(p.set, p.kind, h.k, m, d, k_rows);
+        let v = rows_in_order(p.set, p.kind, h.v, m, e, v_rows);
+        let k_panels = p.right(h.k, m, d, k_panels);
+        let (g, out_row) = g.split_at_mut(queries * e);
         for first in (0..s.n).step_by(queries) {
             let rows = queries.min(s.n - first);
-            let columns = rows.next_multiple_of(width);
-            let (exps, ds) = (&mut exps[..s.m * columns], &mut ds[..s.m * columns]);
-            // E
-            pack_panels(set, h.q.columns(first), s.d, rows, q_columns);
-            scores(set, h.k.rows(0), (s.m, columns, s.d), q_columns, exps);
+            let columns = rows.next_multiple_of(p.width());
+            let (exps, ds) = (&mut exps[..m * columns], &mut ds[..m * columns]);
+            let (q_part, g_part) = (h.q.part(first, 0), h.g.part(first, 0));
             top.fill(f32::NEG_INFINITY);
             sum.fill(0.0);
-            // SAFETY: sizes are as the kernel asks.
-            unsafe { dispatch_to(set, Exps { tile: exps, columns, scale: s.scale, top, sum, factor }) };
+            // E
+            let q = p.right(q_part.transposed(), d, rows, columns_room);
+            // SAFETY: packed as the products ask; sizes are as the kernel asks.
+            unsafe {
+                p.multiply(k, q, (m, columns, d), exps, false);
+                dispatch_to(p.set, Exps { tile: exps, columns, scale: s.scale, top, sum, factor });
+            }
             // r, D, r g
-            for i in 0..rows {
+            for (i, g) in g.chunks_exact_mut(e.max(1)).take(rows).enumerate() {
+                let out = &mut out_row[..e];
                 // SAFETY: the heads have these rows.
-                let (g, out) = unsafe { (h.g.row(first + i, s.e), h.out.row(first + i, s.e)) };
-                (r[i], d[i]) = (1.0 / sum[i], crate::lower::cpu::math::dot(g, out));
-                rg[i * s.e..(i + 1) * s.e].iter_mut().zip(g).for_each(|(y, g)| *y = r[i] * g);
+                unsafe {
+                    g_part.read_row(p.set, i, g);
+                    h.out.read_row(p.set, first + i, out);
+                }
+                (r[i], dots[i]) = (1.0 / sum[i], dot(g, out));
+                g.iter_mut().for_each(|g| *g *= r[i]);
                 r[i] *= s.scale;
             }
             // dP, dS
-            pack_panels(set, h.g.columns(first), s.e, rows, g_columns);
-            scores(set, h.v.rows(0), (s.m, columns, s.e), g_columns, ds);
+            let g_columns = p.right(g_part.transposed(), e, rows, columns_room);
             // SAFETY: as above.
-            unsafe { dispatch_to(set, ScoreGrad { exps, dp: ds, columns, r, d }) };
+            unsafe {
+                p.multiply(v, g_columns, (m, columns, e), ds, false);
+                dispatch_to(p.set, ScoreGrad { exps, dp: ds, columns, r, d: dots });
+            }
             // dv, dk, dq
-            pack_panels(set, Matrix { data: rg.as_ptr(), row: s.e, col: 1 }, rows, s.e, g_rows);
-            pack_panels(set, h.q.rows(first), rows, s.d, q_rows);
-            let by_key =
-                |tile: &[f32]| Left { data: tile.as_ptr(), row: columns, term: 1, strip: set.rows() * columns };
-            let by_query = Left { data: ds.as_ptr(), row: 1, term: columns, strip: set.rows() };
-            let panels = |data: &[f32], terms: usize| Right { data: data.as_ptr(), term: width, panel: terms * width };
             let add = first > 0;
-            let (m, kind) = (s.m, Kind::Single);
-            let (c, row) = (h.dv.data, h.dv.row);
-            let dv = Block { a: by_key(exps), b: panels(g_rows, rows), c, row, m, n: s.e, k: rows, add, kind };
-            let (c, row) = (h.dk.data, h.dk.row);
-            let dk = Block { a: by_key(ds), b: panels(q_rows, rows), c, row, m, n: s.d, k: rows, add, kind };
-            let (c, row) = (h.dq.data.wrapping_add(first * h.dq.row), h.dq.row);
-            let dq = Block { a: by_query, b: panels(keys, m), c, row, m: rows, n: s.d, k: m, add: false, kind };
-            // SAFETY: a task has a head of every result of its own.
-            unsafe { [dv, dk, dq].into_iter().for_each(|b| dispatch_to(set, b)) };
+            let rg = p.right(Factor::F32(Matrix { data: g.as_ptr(), row: e, col: 1 }), rows, e, rows_panels);
+            let by_key = p.by_key(exps, columns, rows, e_room);
+            // SAFETY: as above, and below.
+            unsafe { p.multiply(by_key, rg, (m, e, rows), dv, add) };
+            let q = p.right(q_part, rows, d, rows_panels);
+            let by_key = p.by_key(ds, columns, rows, e_room);
+            unsafe { p.multiply(by_key, q, (m, d, rows), dk, add) };
+            let by_query = p.by_query(ds, columns, rows, e_room);
+            unsafe { p.multiply(by_query, k_panels, (rows, d, m), dq, false) };
+            write(p, h.dq, first, &dq[..rows * d], d);
         }
+        write(p, h.dk, 0, dk, d);
+        write(p, h.dv, 0, dv, e);
     });
+}
+
+/// Writes rows of so many numbers from row `first` on.
+fn write(p: Products, out: Out, first: usize, rows: &[f32], width: usize) {
+    for (i, row) in rows.chunks_exact(width.max(1)).enumerate() {
+        // SAFETY: a task has a head of every result of its own.
+        unsafe { out.write_row(p.set, first + i, row) };
+    }
 }

@@ -4,12 +4,12 @@
 //! For a block of keys: S^T = k q^T, top' = max(top, S), E = e^(scale (S - top')), and with f = e^(scale (top - top')):
 //! sum = f sum + sum(E), out = f out + E v; at the end out / sum.
 
+use super::Sizes;
+use super::operands::{Products, panel_room};
 use super::softmax::Exps;
-use super::{Head, HeadOut, Sizes};
-use crate::lower::cpu::lanes::{Set, dispatch_to};
-use crate::lower::cpu::matmul::micro::{Block, Kind, Left, Right};
-use crate::lower::cpu::matmul::{Matrix, pack_panels};
-use crate::lower::cpu::parallel::scratch;
+use crate::lower::cpu::lanes::dispatch_to;
+use crate::lower::cpu::matmul::{Factor, Out, rows_in_order, rows_room};
+use crate::lower::cpu::parallel::{rooms, scratch};
 
 /// Queries of a tile: a multiple of every set's panels and tiles.
 pub const QUERIES: usize = 96;
@@ -17,70 +17,63 @@ pub const QUERIES: usize = 96;
 const KEYS: usize = 128;
 
 /// A head's operands and result.
+#[derive(Clone, Copy)]
 pub struct Heads {
     /// [n, d]
-    pub q: Head,
+    pub q: Factor,
     /// [m, d]
-    pub k: Head,
+    pub k: Factor,
     /// [m, e]
-    pub v: Head,
+    pub v: Factor,
     /// [n, e]
-    pub y: HeadOut,
+    pub y: Out,
 }
 
 /// The results of at most [`QUERIES`] queries from `first` on.
-pub fn queries(set: Set, h: &Heads, s: Sizes, first: usize) {
+pub fn queries(p: Products, h: &Heads, s: Sizes, first: usize) {
     let rows = QUERIES.min(s.n - first);
-    let width = 2 * set.lanes();
-    let columns = rows.next_multiple_of(width);
+    let columns = rows.next_multiple_of(p.width());
     let keys = KEYS.min(s.m);
-    let v_room = s.e.next_multiple_of(width) * keys;
-    scratch(s.d * columns + keys * columns + v_room + rows * s.e + 3 * columns, |room| {
-        let (q, room) = room.split_at_mut(s.d * columns);
-        let (tile, room) = room.split_at_mut(keys * columns);
-        let (v, room) = room.split_at_mut(v_room);
-        let (out, room) = room.split_at_mut(rows * s.e);
-        let (top, room) = room.split_at_mut(columns);
-        let (sum, factor) = room.split_at_mut(columns);
+    let sizes = [
+        panel_room(p, s.d, columns),
+        keys * columns,
+        panel_room(p, keys, s.e),
+        rows * s.e,
+        rows_room(p.set, p.kind, h.k, keys, s.d),
+        p.tile_room(keys, columns),
+        columns,
+        columns,
+        columns,
+    ];
+    scratch(sizes.iter().sum(), |room| {
+        let [q, tile, v, out, k_room, e_room, top, sum, factor] = rooms(room, sizes);
         top.fill(f32::NEG_INFINITY);
         sum.fill(0.0);
-        pack_panels(set, h.q.columns(first), s.d, rows, q);
+        let q = p.right(h.q.part(first, 0).transposed(), s.d, rows, q);
         for key in (0..s.m).step_by(keys) {
             let count = keys.min(s.m - key);
             let tile = &mut tile[..count * columns];
-            scores(set, h.k.rows(key), (count, columns, s.d), q, tile);
-            // SAFETY: sizes are as the kernel asks.
-            unsafe { dispatch_to(set, Exps { tile, columns, scale: s.scale, top, sum, factor }) };
+            let k = rows_in_order(p.set, p.kind, h.k.part(key, 0), count, s.d, k_room);
+            // SAFETY: packed as the products ask; sizes are as the kernel asks.
+            unsafe {
+                p.multiply(k, q, (count, columns, s.d), tile, false);
+                dispatch_to(p.set, Exps { tile, columns, scale: s.scale, top, sum, factor });
+            }
             if key > 0 {
                 for (y, f) in out.chunks_exact_mut(s.e.max(1)).zip(&*factor) {
                     y.iter_mut().for_each(|y| *y *= f);
                 }
             }
-            pack_panels(set, h.v.rows(key), count, s.e, v);
-            let a = Left { data: tile.as_ptr(), row: 1, term: columns, strip: set.rows() };
-            let b = Right { data: v.as_ptr(), term: width, panel: count * width };
-            let c = out.as_mut_ptr();
-            let block = Block { a, b, c, row: s.e, m: rows, n: s.e, k: count, add: key > 0, kind: Kind::Single };
-            // SAFETY: the tile holds rows x count exponentials, `out` rows x e.
-            unsafe { dispatch_to(set, block) };
+            let v = p.right(h.v.part(key, 0), count, s.e, v);
+            let exps = p.by_query(tile, columns, rows, e_room);
+            // SAFETY: as above.
+            unsafe { p.multiply(exps, v, (rows, s.e, count), out, key > 0) };
         }
-        for (i, (x, sum)) in out.chunks_exact(s.e.max(1)).zip(&*sum).enumerate() {
+        for (i, (y, sum)) in out.chunks_exact_mut(s.e.max(1)).zip(&*sum).enumerate() {
             let r = 1.0 / sum;
+            y.iter_mut().for_each(|y| *y *= r);
             // SAFETY: a task has rows of its own.
-            unsafe { h.y.row(first + i, s.e) }.iter_mut().zip(x).for_each(|(y, x)| *y = x * r);
+            unsafe { h.y.write_row(p.set, first + i, y) };
         }
     });
-}
-
-/// tile [keys, columns] = k [keys, d] times packed queries.
-pub fn scores(set: Set, k: Matrix, (keys, columns, d): (usize, usize, usize), q: &[f32], tile: &mut [f32]) {
-    assert!(tile.len() >= keys * columns && q.len() >= d * columns);
-    let width = 2 * set.lanes();
-    let a = Left { data: k.data, row: k.row, term: 1, strip: set.rows() * k.row };
-    let b = Right { data: q.as_ptr(), term: width, panel: d * width };
-    let c = tile.as_mut_ptr();
-    // SAFETY: asserted; keys lie in their view.
-    unsafe {
-        dispatch_to(set, Block { a, b, c, row: columns, m: keys, n: columns, k: d, add: false, kind: Kind::Single })
-    };
 }

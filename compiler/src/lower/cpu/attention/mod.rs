@@ -5,69 +5,30 @@
 
 mod backward;
 mod forward;
+mod operands;
 mod softmax;
+#[cfg(test)]
+mod tests;
 
 use super::context::{Context, View};
 use super::lanes::Set;
-use super::matmul::Matrix;
+use super::matmul::{Factor, Matrix, Out, kind};
 use super::parallel::{Shared, each};
 use crate::lower::LowerError;
 use crate::plan::Step;
+use operands::Products;
 
-/// A head of a segment: where its rows are.
-#[derive(Clone, Copy)]
-struct Head {
-    data: *const f32,
-    row: usize,
+/// Head `h` of a block of [rows, heads, width].
+fn head(view: &View, block: usize, h: usize) -> Factor {
+    let strides = view.strides(block);
+    let data = view.at(block).wrapping_add(h * strides[1]);
+    Factor::F32(Matrix { data, row: strides[0], col: 1 })
 }
 
-impl Head {
-    /// Head `h` of a block of [rows, heads, width].
-    fn of(view: &View, block: usize, h: usize) -> Head {
-        let strides = view.strides(block);
-        Head { data: view.at(block).wrapping_add(h * strides[1]), row: strides[0] }
-    }
-
-    /// Rows from `from` on.
-    fn rows(self, from: usize) -> Matrix {
-        Matrix { data: self.data.wrapping_add(from * self.row), row: self.row, col: 1 }
-    }
-
-    /// The transposed of rows from `from` on.
-    fn columns(self, from: usize) -> Matrix {
-        Matrix { data: self.data.wrapping_add(from * self.row), row: 1, col: self.row }
-    }
-
-    /// One row.
-    ///
-    /// # Safety
-    /// The head has the row, of so many numbers.
-    unsafe fn row(&self, i: usize, width: usize) -> &[f32] {
-        unsafe { std::slice::from_raw_parts(self.data.add(i * self.row), width) }
-    }
-}
-
-/// A head of a result.
-#[derive(Clone, Copy)]
-struct HeadOut {
-    data: *mut f32,
-    row: usize,
-}
-
-impl HeadOut {
-    fn of(view: &View, place: Shared, block: usize, h: usize) -> HeadOut {
-        let strides = view.strides(block);
-        HeadOut { data: place.pointer().wrapping_add(view.base(block) + h * strides[1]), row: strides[0] }
-    }
-
-    /// One row.
-    ///
-    /// # Safety
-    /// The head has the row, and nobody else uses it now.
-    #[allow(clippy::mut_from_ref, reason = "tasks have rows of their own")]
-    unsafe fn row(&self, i: usize, width: usize) -> &mut [f32] {
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(i * self.row), width) }
-    }
+/// The same of a result.
+fn head_out((view, place): &(View, Shared), block: usize, h: usize) -> Out {
+    let strides = view.strides(block);
+    Out::f32(place.pointer().wrapping_add(view.base(block) + h * strides[1]), strides[0])
 }
 
 /// Sizes of a head: queries, keys, width of queries and keys, width of values; and the factor of the scores.
@@ -92,9 +53,9 @@ impl Sizes {
 /// Result [n, h, e].
 pub fn attention(cx: &Context, step: &Step, scale: f64) -> Result<(), LowerError> {
     let [q, k, v] = [0, 1, 2].map(|i| cx.view(step.inputs[i]));
-    let (out, place) = (cx.view(step.outputs[0]), cx.shared(step, 0));
+    let out = (cx.view(step.outputs[0]), cx.shared(step, 0));
     let mut tasks = vec![];
-    for block in 0..out.shape.blocks {
+    for block in 0..out.0.shape.blocks {
         let (sizes, heads) = Sizes::of(&q, &v, block, scale)?;
         for h in 0..heads {
             tasks.extend((0..sizes.n).step_by(forward::QUERIES).map(|row| (block, h, row, sizes)));
@@ -102,9 +63,10 @@ pub fn attention(cx: &Context, step: &Step, scale: f64) -> Result<(), LowerError
     }
     each(tasks.len(), |t| {
         let (block, h, row, sizes) = tasks[t];
-        let [q, k, v] = [&q, &k, &v].map(|view| Head::of(view, block, h));
-        let y = HeadOut::of(&out, place, block, h);
-        forward::queries(Set::best(), &forward::Heads { q, k, v, y }, sizes, row);
+        let [q, k, v] = [&q, &k, &v].map(|view| head(view, block, h));
+        let y = head_out(&out, block, h);
+        let set = Set::best();
+        forward::queries(Products { set, kind: kind(set, &[q, k, v]) }, &forward::Heads { q, k, v, y }, sizes, row);
     });
     Ok(())
 }
@@ -122,9 +84,11 @@ pub fn attention_grad(cx: &Context, step: &Step, scale: f64) -> Result<(), Lower
     tasks.sort_by_key(|(block, h, s)| (std::cmp::Reverse(s.n * s.m), *block, *h));
     each(tasks.len(), |t| {
         let (block, h, sizes) = tasks[t];
-        let [q, k, v, out, g] = [&q, &k, &v, &out, &g].map(|view| Head::of(view, block, h));
-        let [dq, dk, dv] = [0, 1, 2].map(|i| HeadOut::of(&grads[i].0, grads[i].1, block, h));
-        backward::head(Set::best(), &backward::Heads { q, k, v, out, g, dq, dk, dv }, sizes);
+        let [q, k, v, out, g] = [&q, &k, &v, &out, &g].map(|view| head(view, block, h));
+        let [dq, dk, dv] = [0, 1, 2].map(|i| head_out(&grads[i], block, h));
+        let set = Set::best();
+        let p = Products { set, kind: kind(set, &[q, k, v, g]) };
+        backward::head(p, &backward::Heads { q, k, v, out, g, dq, dk, dv }, sizes);
     });
     Ok(())
 }

@@ -16,6 +16,19 @@ unsafe fn first(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(8 - n).cast()) }
 }
 
+/// Bits of the nearest bf16 in the upper half of each lane; the lower half is undefined.
+#[inline(always)]
+unsafe fn rounded(v: __m256) -> __m256i {
+    unsafe {
+        let bits = _mm256_castps_si256(v);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        // What is not a number stays so: adding could carry it away.
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), nan)
+    }
+}
+
 impl Lanes for Avx2 {
     type V = __m256;
     const N: usize = 8;
@@ -95,16 +108,15 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: __m256) {
         unsafe {
-            let bits = _mm256_castps_si256(v);
-            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-            // What is not a number stays so: adding could carry it away.
-            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
-            let kept = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), nan);
-            let halves = _mm256_srli_epi32::<16>(kept);
+            let halves = _mm256_srli_epi32::<16>(rounded(v));
             let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(halves, halves));
             _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(packed));
         }
+    }
+
+    #[inline(always)]
+    unsafe fn join(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_castsi256_ps(_mm256_blend_epi16::<0xaa>(_mm256_srli_epi32::<16>(rounded(a)), rounded(b))) }
     }
 
     #[inline(always)]

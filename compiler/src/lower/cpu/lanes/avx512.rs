@@ -13,6 +13,19 @@ fn first(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
+/// Bits of the nearest bf16 in the upper half of each lane; the lower half is undefined.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m512i {
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        // What is not a number stays so: adding could carry it away.
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0_0000))
+    }
+}
+
 impl<const BF16: bool> Lanes for Avx512<BF16> {
     type V = __m512;
     const N: usize = 16;
@@ -93,14 +106,16 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
                 let packed: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
                 _mm256_storeu_si256(p.cast(), packed);
             } else {
-                let bits = _mm512_castps_si512(v);
-                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-                // What is not a number stays so: adding could carry it away.
-                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-                let kept = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0_0000));
-                _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
+                _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(v))));
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn join(a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            let second = _mm512_and_si512(rounded(b), _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32::<16>(rounded(a)), second))
         }
     }
 

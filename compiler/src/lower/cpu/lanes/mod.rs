@@ -59,6 +59,9 @@ pub trait Lanes: Copy + 'static {
     /// Two rows of N bf16, as pairs: the lane's first from `a`, its second from `b`.
     unsafe fn pairs(a: *const u16, b: *const u16) -> Self::V;
 
+    /// Numbers rounded to bf16 as pairs: the lane's first from `a`, its second from `b`.
+    unsafe fn join(a: Self::V, b: Self::V) -> Self::V;
+
     /// acc + a0 b0 + a1 b1 for pairs of bf16.
     #[inline(always)]
     unsafe fn dot_pairs(a: Self::V, b: Self::V, acc: Self::V) -> Self::V {

@@ -93,6 +93,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn join(a: V, b: V) -> V {
+        each(|i| f32::from_bits(bf16(a[i]).to_bits() >> 16 | bf16(b[i]).to_bits()))
+    }
+
+    #[inline(always)]
     unsafe fn low(v: V) -> V {
         each(|i| f32::from_bits(v[i].to_bits() << 16))
     }

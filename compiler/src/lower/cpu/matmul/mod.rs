@@ -17,7 +17,7 @@ mod tests;
 use super::lanes::{Set, dispatch_to};
 use super::parallel::{CHUNK, Shared, each, pieces, scratch};
 use micro::{Block, Kind, Left, Right};
-use pack::{Narrow, Pairs, Panels, Source, Strips, Widen, strip};
+use pack::{Narrow, Pairs, Panels, RoundedPairs, Source, Strips, Widen, strip};
 
 /// A matrix anywhere in memory.
 #[derive(Clone, Copy)]
@@ -56,10 +56,40 @@ pub enum Factor {
 }
 
 impl Factor {
-    fn part(self, row: usize, col: usize) -> Factor {
+    /// The part from a row and a column on.
+    pub fn part(self, row: usize, col: usize) -> Factor {
         match self {
             Factor::F32(m) => Factor::F32(m.part(row, col)),
             Factor::Bf16(m) => Factor::Bf16(m.part(row, col)),
+        }
+    }
+
+    /// Rows as columns.
+    pub fn transposed(self) -> Factor {
+        match self {
+            Factor::F32(m) => Factor::F32(Matrix { row: m.col, col: m.row, ..m }),
+            Factor::Bf16(m) => Factor::Bf16(Matrix { row: m.col, col: m.row, ..m }),
+        }
+    }
+
+    /// The first numbers of row `i`, widened.
+    ///
+    /// # Safety
+    /// The factor has them.
+    pub unsafe fn read_row(self, set: Set, i: usize, to: &mut [f32]) {
+        let n = to.len();
+        unsafe {
+            match self.part(i, 0) {
+                Factor::F32(m) if m.col == 1 => to.copy_from_slice(std::slice::from_raw_parts(m.data, n)),
+                Factor::Bf16(m) if m.col == 1 => {
+                    dispatch_to(set, Widen { from: std::slice::from_raw_parts(m.data, n), to });
+                }
+                Factor::F32(m) => to.iter_mut().enumerate().for_each(|(j, y)| *y = *m.part(0, j).data),
+                Factor::Bf16(m) => {
+                    let wide = |j: usize| f32::from_bits(u32::from(*m.part(0, j).data) << 16);
+                    to.iter_mut().enumerate().for_each(|(j, y)| *y = wide(j));
+                }
+            }
         }
     }
 
@@ -96,11 +126,14 @@ unsafe impl Sync for Product {}
 impl Product {
     /// How the factors are multiplied.
     fn kind(&self, set: Set) -> Kind {
-        match (self.a, self.b) {
-            (Factor::Bf16(_), Factor::Bf16(_)) if set.multiplies_pairs() => Kind::Pair,
-            (Factor::F32(_) | Factor::Bf16(_), Factor::F32(_) | Factor::Bf16(_)) => Kind::Single,
-        }
+        kind(set, &[self.a, self.b])
     }
+}
+
+/// How factors are multiplied: in pairs if all are bf16 and the processor can.
+pub fn kind(set: Set, factors: &[Factor]) -> Kind {
+    let narrow = factors.iter().all(|f| matches!(f, Factor::Bf16(_)));
+    if narrow && set.multiplies_pairs() { Kind::Pair } else { Kind::Single }
 }
 
 /// Rows of a result.
@@ -143,6 +176,19 @@ impl Out {
     /// A result in f32 with so many elements from row to row.
     pub fn f32(data: *mut f32, row: usize) -> Out {
         Out::F32(Rows { data, row })
+    }
+
+    /// Writes row `i`.
+    ///
+    /// # Safety
+    /// The result has the row, and nobody else uses it now.
+    pub unsafe fn write_row(self, set: Set, i: usize, from: &[f32]) {
+        unsafe {
+            match self {
+                Out::F32(rows) => rows.get(i, from.len()).copy_from_slice(from),
+                Out::Bf16(rows) => dispatch_to(set, Narrow { from, to: rows.get(i, from.len()) }),
+            }
+        }
     }
 
     /// A result in bf16.
@@ -209,7 +255,7 @@ fn even(n: usize, most: usize, of: usize) -> usize {
 }
 
 /// Single terms of a 32-bit term.
-fn singles(kind: Kind) -> usize {
+pub fn singles(kind: Kind) -> usize {
     match kind {
         Kind::Single => 1,
         Kind::Pair => 2,
@@ -242,7 +288,9 @@ fn rows_product(set: Set, kind: Kind, p: &Product, out: Out, after: After) {
                 // SAFETY: blocks of rows do not overlap.
                 (0..rows).for_each(|i| unsafe { std::slice::from_raw_parts_mut(c.add(i * row), p.n) }.fill(0.0));
             }
-            in_order(set, kind, p, first, rows, |a| {
+            let a = p.a.part(first, 0);
+            scratch(rows_room(set, kind, a, rows, p.k), |room| {
+                let a = rows_in_order(set, kind, a, rows, p.k, room);
                 for term in (0..k).step_by(terms) {
                     let count = terms.min(k - term);
                     let a = Left { data: a.data.wrapping_add(term * a.term), ..a };
@@ -283,38 +331,48 @@ fn rows_product(set: Set, kind: Kind, p: &Product, out: Out, after: After) {
     });
 }
 
-/// Hands on some rows of the left factor: where they are if their terms lie in order, widened, or as strips.
-fn in_order(set: Set, kind: Kind, p: &Product, first: usize, rows: usize, then: impl FnOnce(Left)) {
+/// Numbers that [`rows_in_order`] needs for `rows` rows of `k` single terms.
+pub fn rows_room(set: Set, kind: Kind, a: Factor, rows: usize, k: usize) -> usize {
+    match a {
+        Factor::F32(a) if kind == Kind::Single && a.col == 1 => 0,
+        Factor::Bf16(a) if kind == Kind::Pair && whole_pairs(a, k) => 0,
+        Factor::Bf16(a) if kind == Kind::Single && a.col == 1 => rows * k,
+        Factor::F32(_) | Factor::Bf16(_) => rows.div_ceil(set.rows()) * strip(set.rows(), k.div_ceil(singles(kind))),
+    }
+}
+
+/// True if rows hold whole pairs at whole distances.
+fn whole_pairs(a: Matrix<u16>, k: usize) -> bool {
+    a.col == 1 && k.is_multiple_of(2) && a.row.is_multiple_of(2)
+}
+
+/// Some rows of a left factor: where they are if their terms lie in order; else in `room`, widened or as strips.
+pub fn rows_in_order(set: Set, kind: Kind, a: Factor, rows: usize, k: usize, room: &mut [f32]) -> Left {
     let tile = set.rows();
-    let k = p.k.div_ceil(singles(kind));
-    let strips = |then: &mut dyn FnMut(Left)| {
-        scratch(rows.div_ceil(tile) * strip(tile, k), |to| {
-            pack_left(set, kind, p.a.part(first, 0), p.k, k, rows, to);
-            then(Left { data: to.as_ptr(), row: 1, term: tile, strip: strip(tile, k) });
-        });
-    };
-    let mut then = Some(then);
-    let mut then = |left: Left| then.take().expect("compiler bug: a block of rows twice")(left);
-    match p.a.part(first, 0) {
-        Factor::F32(a) if a.col == 1 => then(Left { data: a.data, row: a.row, term: 1, strip: tile * a.row }),
-        // Pairs in place: whole ones, at whole distances.
-        Factor::Bf16(a) if a.col == 1 && kind == Kind::Pair && p.k.is_multiple_of(2) && a.row.is_multiple_of(2) => {
-            then(Left { data: a.data.cast(), row: a.row / 2, term: 1, strip: tile * a.row / 2 });
+    match a {
+        Factor::F32(a) if kind == Kind::Single && a.col == 1 => {
+            Left { data: a.data, row: a.row, term: 1, strip: tile * a.row }
         }
-        Factor::Bf16(a) if a.col == 1 && kind == Kind::Single => scratch(rows * p.k, |wide| {
-            for (i, to) in wide.chunks_exact_mut(p.k.max(1)).enumerate() {
+        Factor::Bf16(a) if kind == Kind::Pair && whole_pairs(a, k) => {
+            Left { data: a.data.cast(), row: a.row / 2, term: 1, strip: tile * a.row / 2 }
+        }
+        Factor::Bf16(m) if kind == Kind::Single && m.col == 1 => {
+            for (i, to) in room.chunks_exact_mut(k.max(1)).take(rows).enumerate() {
                 // SAFETY: the factor has these rows.
-                let from = unsafe { std::slice::from_raw_parts(a.data.add(i * a.row), p.k) };
-                unsafe { dispatch_to(set, Widen { from, to }) };
+                unsafe { a.read_row(set, i, to) };
             }
-            then(Left { data: wide.as_ptr(), row: p.k, term: 1, strip: tile * p.k });
-        }),
-        Factor::F32(_) | Factor::Bf16(_) => strips(&mut then),
+            Left { data: room.as_ptr(), row: k, term: 1, strip: tile * k }
+        }
+        Factor::F32(_) | Factor::Bf16(_) => {
+            let terms = k.div_ceil(singles(kind));
+            pack_left(set, kind, a, k, terms, rows, room);
+            Left { data: room.as_ptr(), row: 1, term: tile, strip: strip(tile, terms) }
+        }
     }
 }
 
 /// Packs `terms` terms (of either kind, from `singles` that are left) of some columns into panels.
-fn pack_right(set: Set, kind: Kind, b: Factor, singles: usize, terms: usize, columns: usize, to: &mut [f32]) {
+pub fn pack_right(set: Set, kind: Kind, b: Factor, singles: usize, terms: usize, columns: usize, to: &mut [f32]) {
     assert!(to.len() >= terms * columns.next_multiple_of(2 * set.lanes()), "compiler bug: no room for panels");
     let to = to.as_mut_ptr();
     // SAFETY: there is room for the panels; the factor has these terms.
@@ -325,13 +383,15 @@ fn pack_right(set: Set, kind: Kind, b: Factor, singles: usize, terms: usize, col
             (Kind::Pair, Factor::Bf16(b)) => {
                 dispatch_to(set, Panels { from: Pairs { source: b.right(), singles }, terms, columns, to });
             }
-            (Kind::Pair, Factor::F32(_)) => unreachable!("compiler bug: pairs of f32"),
+            (Kind::Pair, Factor::F32(b)) => {
+                dispatch_to(set, Panels { from: RoundedPairs { source: b.right(), singles }, terms, columns, to });
+            }
         }
     }
 }
 
 /// Packs `terms` terms of some rows into strips.
-fn pack_left(set: Set, kind: Kind, a: Factor, singles: usize, terms: usize, rows: usize, to: &mut [f32]) {
+pub fn pack_left(set: Set, kind: Kind, a: Factor, singles: usize, terms: usize, rows: usize, to: &mut [f32]) {
     assert!(to.len() >= rows.div_ceil(set.rows()) * strip(set.rows(), terms), "compiler bug: no room for strips");
     let to = to.as_mut_ptr();
     // SAFETY: there is room for the strips; the factor has these terms.
@@ -342,12 +402,9 @@ fn pack_left(set: Set, kind: Kind, a: Factor, singles: usize, terms: usize, rows
             (Kind::Pair, Factor::Bf16(a)) => {
                 dispatch_to(set, Strips { from: Pairs { source: a.left(), singles }, terms, rows, to });
             }
-            (Kind::Pair, Factor::F32(_)) => unreachable!("compiler bug: pairs of f32"),
+            (Kind::Pair, Factor::F32(a)) => {
+                dispatch_to(set, Strips { from: RoundedPairs { source: a.left(), singles }, terms, rows, to });
+            }
         }
     }
-}
-
-/// Packs all of b [k, n] into panels, which `to` must have room for.
-pub fn pack_panels(set: Set, b: Matrix, k: usize, n: usize, to: &mut [f32]) {
-    pack_right(set, Kind::Single, Factor::F32(b), k, k, n, to);
 }

@@ -4,7 +4,7 @@
 //! both term by term, 32 bits a term. What a panel or strip lacks at an edge is left as it is: nobody reads it.
 
 use super::micro::width;
-use crate::lower::cpu::lanes::{Kernel, Lanes};
+use crate::lower::cpu::lanes::{Kernel, Lanes, bf16};
 
 /// A factor seen as terms of lanes: columns of a right factor, rows of a left one.
 #[derive(Clone, Copy)]
@@ -106,6 +106,37 @@ impl Terms for Pairs {
             let second = if 2 * term + 1 < self.singles { *self.source.at(2 * term + 1, lane) } else { 0 };
             first | u32::from(second) << 16
         }
+    }
+}
+
+/// f32 rounded to bf16, two neighbouring terms as one.
+#[derive(Clone, Copy)]
+pub struct RoundedPairs {
+    /// The single terms.
+    pub source: Source<f32>,
+    /// How many there are; the last of an odd number is paired with zero.
+    pub singles: usize,
+}
+
+impl Terms for RoundedPairs {
+    #[inline(always)]
+    fn in_order(&self) -> bool {
+        self.source.lane == 1
+    }
+
+    #[inline(always)]
+    unsafe fn lanes<S: Lanes>(&self, term: usize, lane: usize) -> S::V {
+        unsafe {
+            let first = S::load(self.source.at(2 * term, lane));
+            let paired = 2 * term + 1 < self.singles;
+            S::join(first, if paired { S::load(self.source.at(2 * term + 1, lane)) } else { S::zero() })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bits(&self, term: usize, lane: usize) -> u32 {
+        let half = |term: usize| unsafe { bf16(*self.source.at(term, lane)).to_bits() };
+        half(2 * term) >> 16 | if 2 * term + 1 < self.singles { half(2 * term + 1) } else { 0 }
     }
 }
 
@@ -249,6 +280,6 @@ impl Kernel for Narrow<'_> {
             unsafe { S::store_bf16(self.to.as_mut_ptr().add(at), S::load(self.from.as_ptr().add(at))) };
         }
         let rest = self.to[whole..].iter_mut().zip(&self.from[whole..]);
-        rest.for_each(|(y, x)| *y = (crate::lower::cpu::lanes::bf16(*x).to_bits() >> 16) as u16);
+        rest.for_each(|(y, x)| *y = (bf16(*x).to_bits() >> 16) as u16);
     }
 }
