@@ -5,6 +5,7 @@ pub mod eval;
 pub mod extent;
 pub mod graph;
 pub mod infer;
+pub mod kind;
 pub mod op;
 pub mod parse_text;
 pub mod philox;

@@ -7,6 +7,7 @@
 //! Unless an op says otherwise its inputs have the same outer and the same dims as its result: broadcasting, permuting
 //! and lifting to a larger outer are written out as [`Op::Arrange`]. Five questions have one match each: type (`infer`),
 //! meaning (`eval`), gradient (`autodiff/rules`), verification (`verify`), text (`print`, `parse_text`).
+//! Who asks less matches its kind: [`Op::kind`].
 
 use super::graph::{Extent, InputId, ScalarId, SetId, SlotId, Type};
 
@@ -297,66 +298,6 @@ pub enum Op {
         /// Pixel columns of a patch.
         dx: usize,
     },
-}
-
-impl Op {
-    /// Number of results. Everything has one, except the backward idioms.
-    pub fn ports(&self, inputs: usize) -> usize {
-        match self {
-            Op::LayerNormGrad { .. } => {
-                if inputs == 3 {
-                    3
-                } else {
-                    1
-                }
-            }
-            Op::AttentionGrad { .. } => 3,
-            Op::Read(_)
-            | Op::Input(_)
-            | Op::Scalar(_)
-            | Op::Constant(_)
-            | Op::Iota
-            | Op::Index { .. }
-            | Op::Strategy(_)
-            | Op::Size(_)
-            | Op::Draw { .. }
-            | Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Select
-            | Op::Cast
-            | Op::Stop
-            | Op::Arrange { .. }
-            | Op::Reshape
-            | Op::Slice { .. }
-            | Op::Pad { .. }
-            | Op::Concat { .. }
-            | Op::Gather { .. }
-            | Op::ScatterAdd { .. }
-            | Op::OneHot
-            | Op::Reduce { .. }
-            | Op::Argmax { .. }
-            | Op::Fold { .. }
-            | Op::Einsum { .. }
-            | Op::Accumulate(_)
-            | Op::Store(_)
-            | Op::Adamw { .. }
-            | Op::Sgd { .. }
-            | Op::Ema(_)
-            | Op::Linear
-            | Op::LayerNorm { .. }
-            | Op::Softmax
-            | Op::SoftmaxGrad
-            | Op::Attention { .. }
-            | Op::Gelu
-            | Op::GeluGrad
-            | Op::Patches { .. } => 1,
-        }
-    }
-
-    /// True for ops that change a slot: they are never removed, merged or reordered against reads of that slot.
-    pub fn is_effect(&self) -> bool {
-        matches!(self, Op::Accumulate(_) | Op::Store(_) | Op::Adamw { .. } | Op::Sgd { .. } | Op::Ema(_))
-    }
 }
 
 /// Result types of a node, one a port.

@@ -110,7 +110,7 @@ fn verify_node(tables: &Tables, graph: &Graph, node: NodeIndex) -> Result<(), St
     let inputs = graph.inputs(node);
     let types: Vec<&Type> = inputs.iter().map(|v| graph.ty(*v)).collect();
     let found = infer(tables, &n.op, &types, Some(hint))?;
-    if found != n.types || n.op.ports(inputs.len()) != n.types.len() {
+    if found != n.types {
         let found: Vec<String> = found.iter().map(show_type).collect();
         return Err(format!("its type should be `{}`", found.join("`, `")));
     }
@@ -122,20 +122,6 @@ fn extents_of(op: &Op) -> Vec<Extent> {
     if let Op::Size(e) | Op::Slice { start: e, .. } | Op::Pad { before: e, .. } = op { e.clone() } else { vec![] }
 }
 
-/// Slots that an op changes.
-pub fn changed(op: &Op) -> Vec<SlotId> {
-    debug_assert!(op.is_effect());
-    if let Op::Accumulate(s) | Op::Store(s) | Op::Ema(s) = op {
-        vec![*s]
-    } else if let Op::Adamw { weight, first, second } = op {
-        vec![*weight, *first, *second]
-    } else if let Op::Sgd { weight, velocity } = op {
-        [*weight].into_iter().chain(*velocity).collect()
-    } else {
-        vec![]
-    }
-}
-
 fn verify_effects(tables: &Tables, graph: &Graph, order: &[NodeIndex]) -> Result<(), String> {
     let mut by: Vec<Option<NodeIndex>> = vec![None; tables.slots.len()];
     for n in order {
@@ -145,10 +131,7 @@ fn verify_effects(tables: &Tables, graph: &Graph, order: &[NodeIndex]) -> Result
         {
             return Err(fail(graph, *n, "it reads a slot after its change"));
         }
-        if !op.is_effect() {
-            continue;
-        }
-        for s in changed(op) {
+        for s in op.written() {
             let again = |m: &NodeIndex| !matches!((op, &graph.nodes[*m].op), (Op::Accumulate(_), Op::Accumulate(_)));
             if by[s.0 as usize].as_ref().is_some_and(again) {
                 return Err(fail(graph, *n, "it changes a slot that was changed before"));

@@ -7,12 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::ir::graph::{Graph, SlotId, Tables, Value};
 use crate::ir::op::Op;
-use crate::ir::verify::changed;
 
 /// Merges equal nodes; returns how many went.
 pub fn common(_: &Tables, graph: &mut Graph) -> usize {
-    let written: BTreeSet<SlotId> =
-        graph.nodes.node_weights().filter(|n| n.op.is_effect()).flat_map(|n| changed(&n.op)).collect();
+    let written: BTreeSet<SlotId> = graph.nodes.node_weights().flat_map(|n| n.op.written()).collect();
     let mut known: HashMap<String, Vec<Value>> = HashMap::new();
     let mut count = 0;
     for node in graph.order() {

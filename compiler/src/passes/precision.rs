@@ -19,6 +19,7 @@ use petgraph::Direction;
 use petgraph::stable_graph::NodeIndex;
 
 use crate::ir::graph::{Graph, Tables, Value};
+use crate::ir::kind::Kind;
 use crate::ir::op::{BinaryOp, DType, Op};
 
 use super::rewrite::{at, rewire};
@@ -139,36 +140,13 @@ fn only_gradients(graph: &Graph) -> BTreeSet<NodeIndex> {
 }
 
 fn rule(op: &Op) -> Rule {
-    match op {
-        Op::Linear | Op::Einsum { .. } | Op::Attention { .. } | Op::AttentionGrad { .. } => Rule::Product,
-        Op::Reduce { .. }
-        | Op::Argmax { .. }
-        | Op::Fold { .. }
-        | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Softmax
-        | Op::SoftmaxGrad => Rule::Wide,
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Gelu | Op::GeluGrad | Op::Concat { .. } => Rule::Alike,
-        Op::Stop
-        | Op::Arrange { .. }
-        | Op::Reshape
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Gather { .. }
-        | Op::ScatterAdd { .. }
-        | Op::Patches { .. } => Rule::View,
-        Op::Accumulate(_) | Op::Store(_) | Op::Adamw { .. } | Op::Sgd { .. } | Op::Ema(_) => Rule::Update,
+    match (op, op.kind()) {
         // A cast says its type itself.
-        Op::Cast
-        | Op::Read(_)
-        | Op::Input(_)
-        | Op::Scalar(_)
-        | Op::Constant(_)
-        | Op::Iota
-        | Op::Index { .. }
-        | Op::Strategy(_)
-        | Op::Size(_)
-        | Op::Draw { .. }
-        | Op::OneHot => Rule::Leaf,
+        (Op::Cast | Op::OneHot, _) | (_, Kind::Leaf) => Rule::Leaf,
+        (_, Kind::Product | Kind::Attention) => Rule::Product,
+        (_, Kind::Reduction | Kind::Norm) => Rule::Wide,
+        (Op::Concat { .. }, _) | (_, Kind::Elementwise) => Rule::Alike,
+        (_, Kind::View | Kind::Join | Kind::Move) => Rule::View,
+        (_, Kind::Effect(_)) => Rule::Update,
     }
 }

@@ -14,6 +14,7 @@
 
 use crate::ir::build::Builder;
 use crate::ir::graph::{Dim, Extent, Graph, Outer, Tables, Value};
+use crate::ir::kind::Kind;
 use crate::ir::op::{BinaryOp, Op};
 
 use super::rewrite::{arranged, at, binary, merged, sole_user};
@@ -75,10 +76,7 @@ fn matched(graph: &Graph, value: Value) -> Option<Product> {
 fn is_stored(graph: &Graph, value: Value) -> bool {
     match graph.op(value) {
         Op::Read(_) => true,
-        op => {
-            matches!(op, Op::Reshape | Op::Arrange { .. } | Op::Slice { .. } | Op::Stop)
-                && is_stored(graph, graph.inputs(value.node)[0])
-        }
+        op => op.kind() == Kind::View && is_stored(graph, graph.inputs(value.node)[0]),
     }
 }
 

@@ -20,6 +20,7 @@ use petgraph::stable_graph::NodeIndex;
 
 use crate::ir::build::Builder;
 use crate::ir::graph::{Dim, Extent, Graph, Outer, Tables, Type, Value};
+use crate::ir::kind::Kind;
 use crate::ir::op::{Op, Which};
 
 use super::rewrite::{at, product, sole_user, used_once};
@@ -117,11 +118,12 @@ fn plan(graph: &Graph, x: Value, axis: usize, rows: &Rows) -> Option<Plan> {
         passes.then(|| Plan::Operands(op, vec![(0, k)]))
     };
     let first = |axis: usize| Some(Plan::Operands(op.clone(), vec![(0, axis)]));
-    match &op {
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast | Op::Stop | Op::Gelu => {
+    match (&op, op.kind()) {
+        (Op::GeluGrad, _) => None, // there are no gradients yet where this pass runs
+        (Op::Stop, _) | (_, Kind::Elementwise) => {
             Some(Plan::Operands(op.clone(), (0..inputs.len()).map(|i| (i, axis)).collect()))
         }
-        Op::Arrange { from } => {
+        (Op::Arrange { from }, _) => {
             let mut spread = from.clone();
             let Some(k) = from[axis] else {
                 spread.splice(axis..=axis, vec![None; width]);
@@ -133,15 +135,15 @@ fn plan(graph: &Graph, x: Value, axis: usize, rows: &Rows) -> Option<Plan> {
             let op = Op::Arrange { from: spread };
             if lifts || from.contains(&None) { Some(Plan::Operands(op, vec![(0, k)])) } else { view(op, k) }
         }
-        Op::Reshape => view(op.clone(), whole_axis(graph.ty(inputs[0]), graph.ty(x), axis)?),
-        Op::Slice { axis: cut, start } if *cut != axis => {
+        (Op::Reshape, _) => view(op.clone(), whole_axis(graph.ty(inputs[0]), graph.ty(x), axis)?),
+        (Op::Slice { axis: cut, start }, _) if *cut != axis => {
             view(Op::Slice { axis: behind(*cut), start: start.clone() }, axis)
         }
-        Op::Concat { axis: joined } if *joined != axis => {
+        (Op::Concat { axis: joined }, _) if *joined != axis => {
             let op = Op::Concat { axis: behind(*joined) };
             Some(Plan::Operands(op, (0..inputs.len()).map(|i| (i, axis)).collect()))
         }
-        Op::Gather { axis: place, shared: 0 } => {
+        (Op::Gather { axis: place, shared: 0 }, _) => {
             let n = graph.ty(inputs[1]).dims.len();
             if (*place..*place + n).contains(&axis) {
                 return Some(Plan::Operands(op.clone(), vec![(1, axis - place)]));
@@ -150,27 +152,27 @@ fn plan(graph: &Graph, x: Value, axis: usize, rows: &Rows) -> Option<Plan> {
             let place = if axis < *place { place + width - 1 } else { *place };
             Some(Plan::Operands(Op::Gather { axis: place, shared: 0 }, vec![(0, k)]))
         }
-        Op::Reduce { op, axes } => {
+        (Op::Reduce { op, axes }, _) => {
             let kept: Vec<usize> = (0..rank + axes.len()).filter(|j| !axes.contains(j)).collect();
             let k = kept[axis];
             let axes = axes.iter().map(|j| if *j > k { j + width - 1 } else { *j }).collect();
             Some(Plan::Operands(Op::Reduce { op: *op, axes }, vec![(0, k)]))
         }
-        Op::Einsum { a, b, out } if width == 1 => {
+        (Op::Einsum { a, b, out }, _) if width == 1 => {
             let blocks = graph.ty(inputs[0]).outer.max(graph.ty(inputs[1]).outer);
             let at = |labels: &[u8]| labels.iter().position(|l| *l == out[axis]);
             let places = [a, b].into_iter().enumerate().filter_map(|(i, l)| at(l).map(|k| (i, k))).collect();
             (blocks == graph.ty(x).outer).then(|| Plan::Operands(op.clone(), places))
         }
-        Op::Linear | Op::LayerNorm { .. } | Op::Softmax => (axis + 1 < rank).then(|| first(axis)).flatten(),
-        Op::Attention { .. } => {
+        (Op::Linear | Op::LayerNorm { .. } | Op::Softmax, _) => (axis + 1 < rank).then(|| first(axis)).flatten(),
+        (Op::Attention { .. }, _) => {
             let same_blocks = match rows {
                 Rows::Part(..) => true,
                 Rows::Index(_, outer, _) => *outer <= graph.ty(x).outer,
             };
             (axis == 0 && width == 1 && same_blocks).then(|| first(0)).flatten()
         }
-        Op::Patches { .. } if axis == 0 && width == 1 => {
+        (Op::Patches { .. }, _) if axis == 0 && width == 1 => {
             if inputs.len() == 2 {
                 return Some(Plan::Operands(op.clone(), vec![(1, 0)]));
             }
@@ -179,34 +181,8 @@ fn plan(graph: &Graph, x: Value, axis: usize, rows: &Rows) -> Option<Plan> {
                 Rows::Index(index, _, _) => Some(Plan::Cut(*index)),
             }
         }
-        Op::Slice { .. }
-        | Op::Concat { .. }
-        | Op::Gather { .. }
-        | Op::Einsum { .. }
-        | Op::Patches { .. }
-        | Op::Read(_)
-        | Op::Input(_)
-        | Op::Scalar(_)
-        | Op::Constant(_)
-        | Op::Iota
-        | Op::Index { .. }
-        | Op::Strategy(_)
-        | Op::Size(_)
-        | Op::Draw { .. }
-        | Op::Pad { .. }
-        | Op::ScatterAdd { .. }
-        | Op::OneHot
-        | Op::Argmax { .. }
-        | Op::Fold { .. }
-        | Op::Accumulate(_)
-        | Op::Store(_)
-        | Op::Adamw { .. }
-        | Op::Sgd { .. }
-        | Op::Ema(_)
-        | Op::LayerNormGrad { .. }
-        | Op::SoftmaxGrad
-        | Op::AttentionGrad { .. }
-        | Op::GeluGrad => None,
+        (_, Kind::Leaf | Kind::View | Kind::Join | Kind::Move | Kind::Product | Kind::Reduction) => None,
+        (_, Kind::Norm | Kind::Attention | Kind::Effect(_)) => None,
     }
 }
 

@@ -11,6 +11,7 @@
 
 use crate::ir::extent::{Total, fits};
 use crate::ir::graph::{Graph, Tables, Type, Value};
+use crate::ir::kind::Kind;
 use crate::ir::op::{BinaryOp, DType, Op, UnaryOp};
 
 use super::rewrite::{arranged, at, is_identity, unary, uniform};
@@ -45,8 +46,8 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
     }
     let inputs = graph.inputs(value.node);
     let ty = graph.ty(value).clone();
-    match graph.op(value).clone() {
-        Op::Unary(op) => {
+    match (graph.op(value).clone(), graph.op(value).kind()) {
+        (Op::Unary(op), _) => {
             if op == UnaryOp::Neg && unary(graph, inputs[0], op).is_some() {
                 return unary(graph, inputs[0], op).filter(|x| *graph.ty(*x) == ty);
             }
@@ -55,7 +56,7 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
             }
             before_repeating(tables, graph, value, &inputs, &ty)
         }
-        Op::Binary(op) => {
+        (Op::Binary(op), _) => {
             if let Some(x) = neutral(graph, op, inputs[0], inputs[1]).filter(|x| *graph.ty(*x) == ty) {
                 return Some(x);
             }
@@ -66,7 +67,7 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
             }
             before_repeating(tables, graph, value, &inputs, &ty)
         }
-        Op::Cast => {
+        (Op::Cast, _) => {
             if graph.ty(inputs[0]).dtype == ty.dtype {
                 return Some(inputs[0]);
             }
@@ -80,13 +81,13 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
             }
             before_repeating(tables, graph, value, &inputs, &ty)
         }
-        Op::Stop => {
+        (Op::Stop, _) => {
             if matches!(graph.op(inputs[0]), Op::Stop) || uniform(graph, inputs[0]).is_some() {
                 return Some(inputs[0]);
             }
             before_repeating(tables, graph, value, &inputs, &ty)
         }
-        Op::Arrange { from } => {
+        (Op::Arrange { from }, _) => {
             let x = graph.ty(inputs[0]);
             if is_identity(&from, x.dims.len()) && x.outer == ty.outer {
                 return Some(inputs[0]);
@@ -98,7 +99,7 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
             let from = from.iter().map(|f| f.and_then(|k| inner[k])).collect();
             Some(at(tables, graph, value).arrange(source, from, ty.outer, ty.dims))
         }
-        Op::Reshape => {
+        (Op::Reshape, _) => {
             if graph.ty(inputs[0]).dims == ty.dims {
                 return Some(inputs[0]);
             }
@@ -108,7 +109,7 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
             }
             refill(tables, graph, value, inputs[0], &ty)
         }
-        Op::Slice { axis, start } => {
+        (Op::Slice { axis, start }, _) => {
             if graph.ty(inputs[0]).dims == ty.dims && Total::of(tables, &start) == Total::default() {
                 return Some(inputs[0]);
             }
@@ -122,43 +123,15 @@ fn step(tables: &Tables, graph: &mut Graph, value: Value) -> Option<Value> {
             part_of_join(tables, graph, value, inputs[0], axis, &start)
                 .or_else(|| refill(tables, graph, value, inputs[0], &ty))
         }
-        Op::Pad { .. } => (graph.ty(inputs[0]).dims == ty.dims).then_some(inputs[0]),
-        Op::Concat { .. } => (inputs.len() == 1).then(|| inputs[0]),
-        Op::Gather { .. } => refill(tables, graph, value, inputs[0], &ty),
-        Op::Select => match uniform(graph, inputs[0]) {
+        (Op::Pad { .. }, _) => (graph.ty(inputs[0]).dims == ty.dims).then_some(inputs[0]),
+        (Op::Concat { .. }, _) => (inputs.len() == 1).then(|| inputs[0]),
+        (Op::Gather { .. }, _) => refill(tables, graph, value, inputs[0], &ty),
+        (Op::Select, _) => match uniform(graph, inputs[0]) {
             Some(c) => Some(inputs[if c != 0.0 { 1 } else { 2 }]).filter(|x| *graph.ty(*x) == ty),
             None => None,
         },
-        Op::Read(_)
-        | Op::Input(_)
-        | Op::Scalar(_)
-        | Op::Constant(_)
-        | Op::Iota
-        | Op::Index { .. }
-        | Op::Strategy(_)
-        | Op::Size(_)
-        | Op::Draw { .. }
-        | Op::ScatterAdd { .. }
-        | Op::OneHot
-        | Op::Reduce { .. }
-        | Op::Argmax { .. }
-        | Op::Fold { .. }
-        | Op::Einsum { .. }
-        | Op::Accumulate(_)
-        | Op::Store(_)
-        | Op::Adamw { .. }
-        | Op::Sgd { .. }
-        | Op::Ema(_)
-        | Op::Linear
-        | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Softmax
-        | Op::SoftmaxGrad
-        | Op::Attention { .. }
-        | Op::AttentionGrad { .. }
-        | Op::Gelu
-        | Op::GeluGrad
-        | Op::Patches { .. } => None,
+        (_, Kind::Leaf | Kind::View | Kind::Elementwise | Kind::Join | Kind::Move) => None,
+        (_, Kind::Product | Kind::Reduction | Kind::Norm | Kind::Attention | Kind::Effect(_)) => None,
     }
 }
 

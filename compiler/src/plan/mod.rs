@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::ir::graph::{Extent, Graph, InputId, Node, Outer, SlotId, Type, Value};
+use crate::ir::kind::Kind;
 use crate::ir::op::{DType, Op};
 use lens::Lens;
 use petgraph::stable_graph::NodeIndex;
@@ -126,7 +127,7 @@ impl<'a> Planner<'a> {
         let positions = order.iter().enumerate().map(|(p, n)| (*n, p)).collect();
         let mut slot_effects: HashMap<SlotId, Vec<usize>> = HashMap::new();
         for (position, node) in order.iter().enumerate() {
-            for slot in schedule::written(&graph.nodes[*node].op) {
+            for slot in graph.nodes[*node].op.written() {
                 slot_effects.entry(slot).or_default().push(position);
             }
         }
@@ -171,49 +172,18 @@ impl<'a> Planner<'a> {
         let value = Value::from(index);
         let ty = &node.types[0];
         let position = self.positions[&index];
-        let lens = match &node.op {
-            Op::Read(slot) => return self.slot_stays(*slot, position, value).then_some(Home::Slot(*slot)),
-            Op::Input(input) => return Some(Home::Input(*input)),
-            Op::Stop => self.lens(inputs[0]),
-            Op::Cast if exact(self.plan.values[inputs[0]].ty.dtype, ty.dtype) => self.lens(inputs[0]),
-            Op::Arrange { from } => self.lens(inputs[0]).arrange(from),
-            Op::Slice { axis, start } => self.lens(inputs[0]).slice(*axis, start),
-            Op::Reshape => self.lens(inputs[0]).reshape(&self.plan.values[inputs[0]].ty.extents(), &ty.extents())?,
-            Op::Scalar(_)
-            | Op::Constant(_)
-            | Op::Iota
-            | Op::Index { .. }
-            | Op::Strategy(_)
-            | Op::Size(_)
-            | Op::Draw { .. }
-            | Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Select
-            | Op::Cast
-            | Op::Pad { .. }
-            | Op::Concat { .. }
-            | Op::Gather { .. }
-            | Op::ScatterAdd { .. }
-            | Op::OneHot
-            | Op::Reduce { .. }
-            | Op::Argmax { .. }
-            | Op::Fold { .. }
-            | Op::Einsum { .. }
-            | Op::Accumulate(_)
-            | Op::Store(_)
-            | Op::Adamw { .. }
-            | Op::Sgd { .. }
-            | Op::Ema(_)
-            | Op::Linear
-            | Op::LayerNorm { .. }
-            | Op::LayerNormGrad { .. }
-            | Op::Softmax
-            | Op::SoftmaxGrad
-            | Op::Attention { .. }
-            | Op::AttentionGrad { .. }
-            | Op::Gelu
-            | Op::GeluGrad
-            | Op::Patches { .. } => return None,
+        let lens = match (&node.op, node.op.kind()) {
+            (Op::Read(slot), _) => return self.slot_stays(*slot, position, value).then_some(Home::Slot(*slot)),
+            (Op::Input(input), _) => return Some(Home::Input(*input)),
+            (Op::Stop, _) => self.lens(inputs[0]),
+            (Op::Cast, _) if exact(self.plan.values[inputs[0]].ty.dtype, ty.dtype) => self.lens(inputs[0]),
+            (Op::Arrange { from }, _) => self.lens(inputs[0]).arrange(from),
+            (Op::Slice { axis, start }, _) => self.lens(inputs[0]).slice(*axis, start),
+            (Op::Reshape, _) => {
+                self.lens(inputs[0]).reshape(&self.plan.values[inputs[0]].ty.extents(), &ty.extents())?
+            }
+            (_, Kind::Leaf | Kind::View | Kind::Elementwise | Kind::Join | Kind::Move) => return None,
+            (_, Kind::Product | Kind::Reduction | Kind::Norm | Kind::Attention | Kind::Effect(_)) => return None,
         };
         let root = &self.plan.values[lens.root].ty;
         let readable = lens.is_dense(ty, root)
@@ -227,10 +197,11 @@ impl<'a> Planner<'a> {
 
     /// The input of a view that must be copied, seen in the dims of the result.
     fn seen_through(&mut self, node: &Node, inputs: Vec<usize>) -> Vec<usize> {
-        let lens = match &node.op {
-            Op::Arrange { from } => self.lens(inputs[0]).arrange(from),
-            Op::Slice { axis, start } => self.lens(inputs[0]).slice(*axis, start),
-            _ => return inputs,
+        let lens = match (&node.op, node.op.kind()) {
+            (Op::Arrange { from }, _) => self.lens(inputs[0]).arrange(from),
+            (Op::Slice { axis, start }, _) => self.lens(inputs[0]).slice(*axis, start),
+            (_, Kind::Leaf | Kind::View | Kind::Elementwise | Kind::Join | Kind::Move) => return inputs,
+            (_, Kind::Product | Kind::Reduction | Kind::Norm | Kind::Attention | Kind::Effect(_)) => return inputs,
         };
         let shape = self.shape(&node.types[0]);
         self.plan.values.push(Planned { ty: node.types[0].clone(), shape, home: Home::Lens(lens) });
@@ -249,10 +220,7 @@ impl<'a> Planner<'a> {
 
     /// The value of an effect is its slot, unless the slot changes again before the value is last read.
     fn effect_home(&self, index: NodeIndex, op: &Op, value: Value) -> Option<Home> {
-        if !op.is_effect() {
-            return None;
-        }
-        let slot = *schedule::written(op).first()?;
+        let slot = op.written().next()?;
         self.slot_stays(slot, self.positions[&index], value).then_some(Home::Slot(slot))
     }
 
@@ -267,17 +235,14 @@ impl<'a> Planner<'a> {
         if self.graph.outputs.iter().any(|(_, v)| *v == value) {
             return usize::MAX;
         }
-        let users = self.graph.users(value);
-        users
-            .iter()
-            .map(|(user, _)| match self.graph.nodes[*user].op {
-                Op::Stop | Op::Cast | Op::Arrange { .. } | Op::Slice { .. } | Op::Reshape => {
-                    self.last_reader(Value::from(*user)).max(self.position(*user))
-                }
-                _ => self.position(*user),
-            })
-            .max()
-            .unwrap_or(0)
+        let last = |user: NodeIndex| match (&self.graph.nodes[user].op, self.graph.nodes[user].op.kind()) {
+            (Op::Cast, _) | (_, Kind::View) => self.last_reader(user.into()).max(self.position(user)),
+            (_, Kind::Leaf | Kind::Elementwise | Kind::Join | Kind::Move) => self.position(user),
+            (_, Kind::Product | Kind::Reduction | Kind::Norm | Kind::Attention | Kind::Effect(_)) => {
+                self.position(user)
+            }
+        };
+        self.graph.users(value).into_iter().map(|(user, _)| last(user)).max().unwrap_or(0)
     }
 
     /// When a node runs; 0 if nothing needs it.
@@ -341,46 +306,11 @@ fn exact(from: DType, to: DType) -> bool {
 
 /// True if the kernel of `op` reads its input `place` through any strides.
 fn reads_strides(op: &Op, place: u16, unit_last: bool) -> bool {
-    match op {
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Select
-        | Op::Cast
-        | Op::Stop
-        | Op::Arrange { .. }
-        | Op::Reshape
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat { .. }
-        | Op::Reduce { .. }
-        | Op::Einsum { .. } => true,
-        Op::Attention { .. } | Op::AttentionGrad { .. } => unit_last && place < 3,
-        Op::Read(_)
-        | Op::Input(_)
-        | Op::Scalar(_)
-        | Op::Constant(_)
-        | Op::Iota
-        | Op::Index { .. }
-        | Op::Strategy(_)
-        | Op::Size(_)
-        | Op::Draw { .. }
-        | Op::Gather { .. }
-        | Op::ScatterAdd { .. }
-        | Op::OneHot
-        | Op::Argmax { .. }
-        | Op::Fold { .. }
-        | Op::Accumulate(_)
-        | Op::Store(_)
-        | Op::Adamw { .. }
-        | Op::Sgd { .. }
-        | Op::Ema(_)
-        | Op::Linear
-        | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Softmax
-        | Op::SoftmaxGrad
-        | Op::Gelu
-        | Op::GeluGrad
-        | Op::Patches { .. } => false,
+    match (op, op.kind()) {
+        (Op::Gelu | Op::GeluGrad, _) => false,
+        (Op::Einsum { .. } | Op::Reduce { .. }, _) => true,
+        (_, Kind::View | Kind::Elementwise | Kind::Join) => true,
+        (_, Kind::Attention) => unit_last && place < 3,
+        (_, Kind::Leaf | Kind::Move | Kind::Product | Kind::Reduction | Kind::Norm | Kind::Effect(_)) => false,
     }
 }

@@ -28,57 +28,12 @@ pub fn schedule(graph: &Graph) -> Vec<NodeIndex> {
             after = last_change.get(slot).map_or(input, |t| input.max(*t));
         }
         keyed.push((after, p, n));
-        for slot in written(op) {
+        for slot in op.written() {
             last_change.insert(slot, p);
         }
     }
     keyed.sort_by_key(|k| (k.0, k.1));
     keyed.into_iter().map(|k| k.2).collect()
-}
-
-/// Slots that an op changes; the first is the one whose content is the op's value.
-pub fn written(op: &Op) -> Vec<SlotId> {
-    match op {
-        Op::Accumulate(slot) | Op::Store(slot) | Op::Ema(slot) => vec![*slot],
-        Op::Adamw { weight, first, second } => vec![*weight, *first, *second],
-        Op::Sgd { weight, velocity } => std::iter::once(*weight).chain(*velocity).collect(),
-        Op::Read(_)
-        | Op::Input(_)
-        | Op::Scalar(_)
-        | Op::Constant(_)
-        | Op::Iota
-        | Op::Index { .. }
-        | Op::Strategy(_)
-        | Op::Size(_)
-        | Op::Draw { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Select
-        | Op::Cast
-        | Op::Stop
-        | Op::Arrange { .. }
-        | Op::Reshape
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat { .. }
-        | Op::Gather { .. }
-        | Op::ScatterAdd { .. }
-        | Op::OneHot
-        | Op::Reduce { .. }
-        | Op::Argmax { .. }
-        | Op::Fold { .. }
-        | Op::Einsum { .. }
-        | Op::Linear
-        | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Softmax
-        | Op::SoftmaxGrad
-        | Op::Attention { .. }
-        | Op::AttentionGrad { .. }
-        | Op::Gelu
-        | Op::GeluGrad
-        | Op::Patches { .. } => vec![],
-    }
 }
 
 /// Nodes that outputs or effects need, inputs before users.

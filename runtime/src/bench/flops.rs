@@ -4,25 +4,17 @@
 //! softmax and the optimiser are a few operations an element, bound by memory, and not counted, as is usual.
 
 use vjepac::ir::graph::{Graph, Outer, Segments, Tables, Type, Value};
+use vjepac::ir::kind::Kind;
 use vjepac::ir::op::Op;
 use vjepac::lower::cpu::name;
 use vjepac::program::{Entry, Program};
-
-/// What an op's arithmetic is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A product of matrices.
-    Product,
-    /// Attention, forward or backward.
-    Attention,
-}
 
 /// The arithmetic of all ops of one name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
     /// Name of the op, as machines tell it.
     pub op: &'static str,
-    /// What it is.
+    /// Product or attention.
     pub kind: Kind,
     /// Multiplies and adds.
     pub flops: f64,
@@ -34,7 +26,8 @@ pub fn work(program: &Program, entries: &[Entry], segments: &Segments) -> Vec<Wo
     let mut all: Vec<Work> = Vec::new();
     for graph in entries.iter().map(|entry| program.entry(*entry)) {
         for node in graph.nodes.node_indices() {
-            let Some((kind, flops)) = ctx.node(graph, node.into()) else { continue };
+            let Some(flops) = ctx.node(graph, node.into()) else { continue };
+            let kind = graph.op(node.into()).kind();
             let op = name(graph.op(node.into()));
             match all.iter_mut().find(|work| work.op == op) {
                 Some(work) => work.flops += flops,
@@ -51,54 +44,21 @@ struct Ctx<'a> {
 }
 
 impl Ctx<'_> {
-    fn node(&self, graph: &Graph, value: Value) -> Option<(Kind, f64)> {
+    fn node(&self, graph: &Graph, value: Value) -> Option<f64> {
         let inputs = graph.inputs(value.node);
         let ty = |i: usize| graph.ty(inputs[i]);
-        match graph.op(value) {
+        let op = graph.op(value);
+        match (op, op.kind()) {
             // x [.., i], w [o, i]: every element of the result is i products.
-            Op::Linear => Some((Kind::Product, 2.0 * self.elements(graph.ty(value)) * self.dims(ty(1), 0)[1])),
-            Op::Einsum { a, b, .. } => Some((Kind::Product, self.einsum((a, ty(0)), (b, ty(1))))),
+            (Op::Linear, _) => Some(2.0 * self.elements(graph.ty(value)) * self.dims(ty(1), 0)[1]),
+            (Op::Einsum { a, b, .. }, _) => Some(self.einsum((a, ty(0)), (b, ty(1)))),
             // q k^T and p v.
-            Op::Attention { .. } => Some((Kind::Attention, self.attention(ty(0), ty(1), ty(2)))),
+            (Op::Attention { .. }, _) => Some(self.attention(ty(0), ty(1), ty(2))),
             // Gradients of both products by both sides; recomputing the scores is the kernel's own choice.
-            Op::AttentionGrad { .. } => Some((Kind::Attention, 2.0 * self.attention(ty(0), ty(1), ty(2)))),
-            Op::Read(_)
-            | Op::Input(_)
-            | Op::Scalar(_)
-            | Op::Constant(_)
-            | Op::Iota
-            | Op::Index { .. }
-            | Op::Strategy(_)
-            | Op::Size(_)
-            | Op::Draw { .. }
-            | Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Select
-            | Op::Cast
-            | Op::Stop
-            | Op::Arrange { .. }
-            | Op::Reshape
-            | Op::Slice { .. }
-            | Op::Pad { .. }
-            | Op::Concat { .. }
-            | Op::Gather { .. }
-            | Op::ScatterAdd { .. }
-            | Op::OneHot
-            | Op::Reduce { .. }
-            | Op::Argmax { .. }
-            | Op::Fold { .. }
-            | Op::Accumulate(_)
-            | Op::Store(_)
-            | Op::Adamw { .. }
-            | Op::Sgd { .. }
-            | Op::Ema(_)
-            | Op::LayerNorm { .. }
-            | Op::LayerNormGrad { .. }
-            | Op::Softmax
-            | Op::SoftmaxGrad
-            | Op::Gelu
-            | Op::GeluGrad
-            | Op::Patches { .. } => None,
+            (Op::AttentionGrad { .. }, _) => Some(2.0 * self.attention(ty(0), ty(1), ty(2))),
+            (_, Kind::Product | Kind::Attention) => panic!("compiler bug: the products of {op:?} are not counted"),
+            (_, Kind::Leaf | Kind::View | Kind::Elementwise | Kind::Join | Kind::Move) => None,
+            (_, Kind::Reduction | Kind::Norm | Kind::Effect(_)) => None,
         }
     }
 

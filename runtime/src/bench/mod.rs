@@ -29,7 +29,7 @@ use crate::report::trace::TraceFile;
 use peak::Meter;
 use shares::Shares;
 
-pub use flops::{Kind, Work, work};
+pub use flops::{Work, work};
 
 /// Entries of a training step.
 const STEP: [Entry; 2] = [Entry::Grads, Entry::Update];

@@ -1,6 +1,8 @@
 //! How a step's time and the machine's rate divide among products, attention and everything else.
 
-use super::flops::{Kind, Work};
+use vjepac::ir::kind::Kind;
+
+use super::flops::Work;
 
 /// Shares of the machine's rate and of a step's time; `None` where no time by op is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{contract, elementwise, idiom, shape, update};
 use crate::ir::extent::larger;
 use crate::ir::graph::{Graph, Outer, Segments, SlotId, Tables, Type, Value};
+use crate::ir::kind::Kind;
 use crate::ir::op::{DType, Op, Which};
 use crate::lower::luminal::primitives::{Array, Kept, Primitives};
 use crate::lower::{LowerError, StepInputs};
@@ -432,15 +433,9 @@ fn one(array: Array) -> Blocks {
 
 /// False for ops whose results are elements of their inputs, which are rounded already.
 fn computes(op: &Op) -> bool {
-    !matches!(
-        op,
-        Op::Stop
-            | Op::Arrange { .. }
-            | Op::Reshape
-            | Op::Slice { .. }
-            | Op::Pad { .. }
-            | Op::Concat { .. }
-            | Op::Gather { .. }
-            | Op::Cast
-    )
+    match (op, op.kind()) {
+        (Op::Cast | Op::Gather { .. }, _) | (_, Kind::View | Kind::Join) => false,
+        (_, Kind::Leaf | Kind::Elementwise | Kind::Move | Kind::Product | Kind::Reduction) => true,
+        (_, Kind::Norm | Kind::Attention | Kind::Effect(_)) => true,
+    }
 }
