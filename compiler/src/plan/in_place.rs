@@ -6,46 +6,18 @@
 //! addresses: they ask for such inputs by `Context::source` or as views, and make no slice of one that lies under a result.
 
 use super::{Buffer, Home, Plan, Step};
+use crate::ir::kind::Kind;
 use crate::ir::op::{DType, Op};
 
 /// Inputs that result 0 may be written over. `elementwise`, `activation` and `norm` of `lower/cpu` keep to it.
 fn overwritable(op: &Op) -> &'static [usize] {
-    match op {
-        Op::Unary(_) | Op::Cast | Op::Gelu | Op::LayerNorm { .. } | Op::Softmax => &[0],
-        Op::Binary(_) | Op::GeluGrad | Op::LayerNormGrad { .. } | Op::SoftmaxGrad => &[0, 1],
-        Op::Select => &[0, 1, 2],
+    match (op, op.kind()) {
+        (Op::Unary(_) | Op::Cast | Op::Gelu | Op::LayerNorm { .. } | Op::Softmax, _) => &[0],
+        (Op::Binary(_) | Op::GeluGrad | Op::LayerNormGrad { .. } | Op::SoftmaxGrad, _) => &[0, 1],
+        (Op::Select, _) => &[0, 1, 2],
         // The rest read other elements than they write, or have no input of their size.
-        Op::Read(_)
-        | Op::Input(_)
-        | Op::Scalar(_)
-        | Op::Constant(_)
-        | Op::Iota
-        | Op::Index { .. }
-        | Op::Strategy(_)
-        | Op::Size(_)
-        | Op::Draw { .. }
-        | Op::Stop
-        | Op::Arrange { .. }
-        | Op::Reshape
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat { .. }
-        | Op::Gather { .. }
-        | Op::ScatterAdd { .. }
-        | Op::OneHot
-        | Op::Reduce { .. }
-        | Op::Argmax { .. }
-        | Op::Fold { .. }
-        | Op::Einsum { .. }
-        | Op::Accumulate(_)
-        | Op::Store(_)
-        | Op::Adamw { .. }
-        | Op::Sgd { .. }
-        | Op::Ema(_)
-        | Op::Linear
-        | Op::Attention { .. }
-        | Op::AttentionGrad { .. }
-        | Op::Patches { .. } => &[],
+        (_, Kind::Leaf | Kind::View | Kind::Elementwise | Kind::Join | Kind::Move) => &[],
+        (_, Kind::Product | Kind::Reduction | Kind::Norm | Kind::Attention | Kind::Effect(_)) => &[],
     }
 }
 
