@@ -1,5 +1,5 @@
 # Each target first makes sure that the system packages it needs are there.
-.PHONY: demo test check bench-small packages
+.PHONY: demo test check bench packages
 
 packages:
 	@sh scripts/system-packages.sh
@@ -18,3 +18,8 @@ check: packages
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Times training steps and compares them with what is aimed at; beside PyTorch's with PYTHON=... (tests/bench/settings.rs).
+bench: packages
+	cargo build --release --workspace
+	target/release/vjepa-bench

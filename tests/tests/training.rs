@@ -42,10 +42,14 @@ fn twenty_steps_and_twenty_more_are_forty() {
 fn the_number_of_threads_and_workers_does_not_change_a_bit() {
     let dir = scratch();
     let program = shrunk_tiny(dir.path());
-    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-    train(&program, &one, "--steps 5 --threads 1 --workers 1");
-    train(&program, &two, "--steps 5 --threads 2 --workers 3");
-    assert!(checkpoint(&one, 5) == checkpoint(&two, 5));
+    let after = |threads: usize, workers: usize| {
+        let out = dir.path().join(format!("threads{threads}"));
+        train(&program, &out, &format!("--steps 5 --threads {threads} --workers {workers}"));
+        checkpoint(&out, 5)
+    };
+    let one = after(1, 1);
+    assert!(one == after(2, 3), "two threads give other bits than one");
+    assert!(one == after(4, 2), "four threads give other bits than one");
 }
 
 #[test]

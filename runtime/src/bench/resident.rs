@@ -1,17 +1,22 @@
-//! Memory of this process as the system counts it: pages that are really there, of everything in the process.
+//! Memory of a process as the system counts it: pages that are really there, of everything in the process.
 
 /// Largest number of bytes that were resident at once; `None` where the system does not tell.
 pub fn peak() -> Option<usize> {
-    parse(&status()?, "VmHWM:")
+    parse(&status("self")?, "VmHWM:")
+}
+
+/// As [`peak`], of another process so far; `None` also once it has ended.
+pub fn peak_of(process: u32) -> Option<usize> {
+    parse(&status(&process.to_string())?, "VmHWM:")
 }
 
 /// Bytes that are resident now; `None` where the system does not tell.
 pub fn now() -> Option<usize> {
-    parse(&status()?, "VmRSS:")
+    parse(&status("self")?, "VmRSS:")
 }
 
-fn status() -> Option<String> {
-    std::fs::read_to_string("/proc/self/status").ok()
+fn status(process: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{process}/status")).ok()
 }
 
 /// A line `VmHWM:     1234 kB`, in bytes.
@@ -40,6 +45,8 @@ mod tests {
             return;
         };
         let large = std::hint::black_box(vec![1u8; 64 << 20]);
-        assert!(peak() >= Some(before + (large.len() - (8 << 20))), "{before} bytes before, {:?} at most", peak());
+        let most = peak_of(std::process::id());
+        assert!(most >= Some(before + (large.len() - (8 << 20))), "{before} bytes before, {most:?} at most");
+        assert!(peak() >= most);
     }
 }

@@ -1,0 +1,178 @@
+//! Who runs a step: PyTorch in three ways, ours in two precisions.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process;
+use crate::settings::{Settings, Yardstick};
+use crate::table::median;
+use crate::workload::Workload;
+
+/// The compiled yardstick takes minutes to start; beyond this many times the best of PyTorch's it runs only once.
+const HOPELESS: f64 = 1.25;
+
+/// A program and its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The yardstick.
+    Torch {
+        /// Autocast to bf16, or f32.
+        bf16: bool,
+        /// With `torch.compile`.
+        compiled: bool,
+    },
+    /// `vjepa-run bench`.
+    Ours {
+        /// Precision of the program.
+        bf16: bool,
+    },
+}
+
+/// Everyone, the yardstick first.
+const EVERYONE: [Who; 5] = [
+    Who::Torch { bf16: false, compiled: false },
+    Who::Torch { bf16: true, compiled: false },
+    Who::Torch { bf16: true, compiled: true },
+    Who::Ours { bf16: false },
+    Who::Ours { bf16: true },
+];
+
+/// One run of a few steps.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Median of its steps.
+    pub seconds: f64,
+    /// Most resident bytes of the process.
+    pub peak: Option<usize>,
+    /// What it printed.
+    pub found: Value,
+}
+
+/// Someone who takes part, and the runs so far.
+pub struct Contender {
+    /// Who it is.
+    pub who: Who,
+    /// In order.
+    pub runs: Vec<Run>,
+    /// Why it runs no more: it failed, or is hopeless.
+    pub left_out: Option<String>,
+}
+
+/// Those who take part in a workload; our programs are compiled for it.
+pub fn all(workload: &Workload, settings: &Settings) -> Result<Vec<Contender>, String> {
+    let takes_part = |who: &Who| match who {
+        Who::Torch { .. } => settings.yardstick.is_ok() && !workload.alone,
+        Who::Ours { bf16 } => *bf16 || !workload.alone,
+    };
+    let _ = std::fs::remove_dir_all(settings.inputs(workload)); // those of an earlier yardstick, if there are any
+    let mut contenders = Vec::new();
+    for who in EVERYONE.into_iter().filter(takes_part) {
+        let contender = Contender { who, runs: Vec::new(), left_out: None };
+        if let Who::Ours { bf16 } = who {
+            let mut compile = Command::new(settings.programs.join("vjepac"));
+            let model = vjepa_tests::root().join("models/vjepa-vitl16.vjepa");
+            compile.arg("compile").arg(model).args(workload.settings(precision(bf16)));
+            compile.arg("-o").arg(contender.place(workload, settings, "vjc"));
+            process::run(&mut compile, &contender.place(workload, settings, "compile.log"))?;
+        }
+        contenders.push(contender);
+    }
+    Ok(contenders)
+}
+
+impl Contender {
+    /// For people.
+    pub fn name(&self) -> &'static str {
+        match self.who {
+            Who::Torch { bf16: false, compiled: false } => "PyTorch f32",
+            Who::Torch { bf16: true, compiled: false } => "PyTorch bf16",
+            Who::Torch { bf16: false, compiled: true } => "PyTorch f32 compiled",
+            Who::Torch { bf16: true, compiled: true } => "PyTorch bf16 compiled",
+            Who::Ours { bf16: false } => "ours f32",
+            Who::Ours { bf16: true } => "ours bf16",
+        }
+    }
+
+    /// Median seconds of a step; `None` if it never ran.
+    pub fn seconds(&self) -> Option<f64> {
+        median(self.runs.iter().map(|run| run.seconds))
+    }
+
+    /// Runs once more and returns the seconds of a step. Who fails is left out from then on.
+    pub fn run(&mut self, workload: &Workload, settings: &Settings) -> Option<f64> {
+        match self.try_run(workload, settings) {
+            Ok(run) => {
+                self.runs.push(run);
+                self.runs.last().map(|run| run.seconds)
+            }
+            Err(reason) => {
+                self.left_out = Some(reason);
+                None
+            }
+        }
+    }
+
+    fn try_run(&self, workload: &Workload, settings: &Settings) -> Result<Run, String> {
+        let mut command = match self.who {
+            Who::Torch { bf16, compiled } => torch(settings.yardstick.as_ref()?, workload, settings, (bf16, compiled)),
+            Who::Ours { .. } => ours(&self.place(workload, settings, "vjc"), workload, settings),
+        };
+        let ran = process::run(&mut command, &self.place(workload, settings, "log"))?;
+        let document = match self.who {
+            Who::Torch { .. } => ran.output.lines().next_back().unwrap_or(""),
+            Who::Ours { .. } => &ran.output,
+        };
+        let found: Value = serde_json::from_str(document).map_err(|e| format!("{}: no result ({e})", self.name()))?;
+        let seconds = found["seconds_a_step"].as_f64().ok_or_else(|| format!("{}: no time in {found}", self.name()))?;
+        Ok(Run { seconds, peak: ran.peak, found })
+    }
+
+    /// A file of this contender.
+    fn place(&self, workload: &Workload, settings: &Settings, ending: &str) -> PathBuf {
+        settings.directory.join(format!("{}.{}.{ending}", workload.name, self.name().replace(' ', "-")))
+    }
+}
+
+/// The yardstick's command line. Its clips and masks, the same in every run, go to the workload's directory.
+fn torch(yardstick: &Yardstick, workload: &Workload, settings: &Settings, (bf16, compiled): (bool, bool)) -> Command {
+    let mut command = Command::new(&yardstick.python);
+    command.arg(&yardstick.script).arg("bench").args(workload.options());
+    command.args(["--steps", &settings.steps.to_string(), "--threads", &settings.threads.to_string()]);
+    command.args(["--dtype", precision(bf16)]);
+    if compiled {
+        command.arg("--compile");
+    }
+    command.arg("--out").arg(settings.inputs(workload));
+    command
+}
+
+/// Our command line: on the yardstick's clips and masks if it has run.
+fn ours(program: &Path, workload: &Workload, settings: &Settings) -> Command {
+    let mut command = Command::new(settings.programs.join("vjepa-run"));
+    command.arg("bench").arg(program).arg("--json");
+    let steps = if workload.alone { 1 } else { settings.steps };
+    command.args(["--steps", &steps.to_string(), "--threads", &settings.threads.to_string()]);
+    let inputs = settings.inputs(workload);
+    if inputs.join("step.1.safetensors").exists() {
+        command.arg("--inputs").arg(inputs);
+    }
+    command
+}
+
+fn precision(bf16: bool) -> &'static str {
+    if bf16 { "bf16" } else { "f32" }
+}
+
+/// Leaves the compiled yardstick out of later rounds if it is far behind PyTorch's best.
+pub fn leave_out_slow(contenders: &mut [Contender]) {
+    let torch = contenders.iter().filter(|c| matches!(c.who, Who::Torch { .. }));
+    let Some(best) = torch.filter_map(Contender::seconds).min_by(f64::total_cmp) else { return };
+    for contender in contenders {
+        let compiled = matches!(contender.who, Who::Torch { compiled: true, .. });
+        if let Some(times) = contender.seconds().map(|s| s / best).filter(|times| compiled && *times > HOPELESS) {
+            contender.left_out.get_or_insert(format!("{times:.2} times PyTorch's best, so not run again"));
+        }
+    }
+}
