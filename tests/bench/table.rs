@@ -149,7 +149,7 @@ mod tests {
         ]);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(lines[0], "as fast   at least 1.60 x      1.55 x  not reached");
-        assert_eq!(lines[1], "memory    at most 40.0 %      25.0 %  reached");
-        assert_eq!(lines[2], "fits     within 12.00 GB           -  not measured");
+        assert_eq!(lines[1], "memory     at most 40.0 %      25.0 %  reached");
+        assert_eq!(lines[2], "fits      within 12.00 GB           -  not measured");
     }
 }
