@@ -94,6 +94,7 @@ impl Gaps {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Stored;
     use super::*;
 
     /// Random lifetimes: no two living buffers overlap, and the room stays near the largest living sum.
@@ -107,7 +108,12 @@ mod tests {
         let mut buffers = vec![];
         let mut sizes = vec![];
         for first in 0..1000 {
-            buffers.push(Buffer { shape: 0, first, last: first + 1 + next(if first % 7 == 0 { 600 } else { 6 }) });
+            buffers.push(Buffer {
+                shape: 0,
+                stored: Stored::F32,
+                first,
+                last: first + 1 + next(if first % 7 == 0 { 600 } else { 6 }),
+            });
             sizes.push(1 + next(100_000));
         }
         let (at, room) = offsets(&buffers, &sizes);

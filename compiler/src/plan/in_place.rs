@@ -5,9 +5,9 @@
 //! slots, what the caller supplied, outputs, and whatever is read later, through a view too. Kernels learn of it by the
 //! addresses: they ask for such inputs by `Context::source` or as views, and make no slice of one that lies under a result.
 
-use super::{Buffer, Home, Plan, Step};
+use super::{Buffer, Home, Plan, Step, Stored};
 use crate::ir::kind::Kind;
-use crate::ir::op::{DType, Op};
+use crate::ir::op::Op;
 
 /// Inputs that result 0 may be written over. `elementwise`, `activation` and `norm` of `lower/cpu` keep to it.
 fn overwritable(op: &Op) -> &'static [usize] {
@@ -18,14 +18,6 @@ fn overwritable(op: &Op) -> &'static [usize] {
         // The rest read other elements than they write, or have no input of their size.
         (_, Kind::Leaf | Kind::View | Kind::Elementwise | Kind::Join | Kind::Move) => &[],
         (_, Kind::Product | Kind::Reduction | Kind::Norm | Kind::Attention | Kind::Effect(_)) => &[],
-    }
-}
-
-/// Bytes of a stored element.
-fn width(dtype: DType) -> usize {
-    match dtype {
-        // All elements are f32 in memory.
-        DType::F64 | DType::F32 | DType::Bf16 | DType::I32 | DType::Bool => 4,
     }
 }
 
@@ -87,7 +79,7 @@ fn whole(plan: &Plan, step: &Step, i: usize) -> bool {
         Home::Lens(lens) => lens.is_whole(&value.ty, &root.ty),
         Home::Arena(_) | Home::Slot(_) | Home::Input(_) => true,
     };
-    dense && value.shape == out.shape && width(root.ty.dtype) == width(out.ty.dtype)
+    dense && value.shape == out.shape && Stored::of(&root.ty) == Stored::of(&out.ty)
 }
 
 #[cfg(test)]
@@ -96,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::ir::graph::{Dim, Graph, InputId, Outer, Type, Value};
-    use crate::ir::op::{BinaryOp, UnaryOp};
+    use crate::ir::op::{BinaryOp, DType, UnaryOp};
 
     /// A graph of [8, 8] blocks, one a clip.
     struct Small(Graph);

@@ -35,6 +35,30 @@ pub enum Home {
     Lens(Lens),
 }
 
+/// How elements lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Four bytes; whole numbers and truths too.
+    F32,
+    /// Two bytes.
+    Bf16,
+}
+
+impl Stored {
+    /// How the arena stores a type: bf16 as such, but for numbers; all else as f32.
+    pub fn of(ty: &Type) -> Stored {
+        if ty.dtype == DType::Bf16 && !ty.dims.is_empty() { Stored::Bf16 } else { Stored::F32 }
+    }
+
+    /// Words of four bytes that so many elements take.
+    pub fn words(self, elements: usize) -> usize {
+        match self {
+            Stored::F32 => elements,
+            Stored::Bf16 => elements.div_ceil(2),
+        }
+    }
+}
+
 /// A value of the entry.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -66,6 +90,8 @@ pub struct Step {
 pub struct Buffer {
     /// Index into [`Plan::shapes`].
     pub shape: usize,
+    /// How its elements lie.
+    pub stored: Stored,
     /// The step that writes it.
     pub first: usize,
     /// The last step that reads it.
@@ -102,6 +128,15 @@ impl Plan {
             panic!("compiler bug: {reason}");
         }
         plan
+    }
+
+    /// How a value's elements lie in the storage it uses.
+    pub fn stored(&self, value: usize) -> Stored {
+        let root = &self.values[self.root(value)];
+        match root.home {
+            Home::Arena(_) => Stored::of(&root.ty),
+            Home::Slot(_) | Home::Input(_) | Home::Lens(_) => Stored::F32,
+        }
     }
 
     /// The value whose storage `value` uses: itself unless it is a lens.
@@ -158,7 +193,7 @@ impl<'a> Planner<'a> {
                 Some(home) => home,
                 None => {
                     let shape = self.shape(ty);
-                    self.plan.buffers.push(Buffer { shape, first: step, last: step });
+                    self.plan.buffers.push(Buffer { shape, stored: Stored::of(ty), first: step, last: step });
                     Home::Arena(self.plan.buffers.len() - 1)
                 }
             };
@@ -294,11 +329,11 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// True if a cast changes nothing in memory: all types are stored as f32, and these hold every value of the first.
+/// True if a cast changes nothing: the new type holds every value of the old one, and is read as the old one is stored.
 fn exact(from: DType, to: DType) -> bool {
     match to {
         DType::F64 | DType::F32 => true,
-        DType::Bf16 => matches!(from, DType::Bf16 | DType::Bool),
+        DType::Bf16 => matches!(from, DType::Bf16 | DType::Bool), // a truth stays stored as f32
         DType::I32 => matches!(from, DType::I32 | DType::Bool),
         DType::Bool => from == DType::Bool,
     }

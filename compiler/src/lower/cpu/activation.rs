@@ -17,7 +17,7 @@ pub fn gelu(cx: &Context, step: &Step) -> Result<(), LowerError> {
     let place = cx.shared(step, 0);
     pieces(x.len(), CHUNK, |from, to| {
         // SAFETY: pieces do not overlap.
-        unsafe { x.read(place, from, to, |x| gelu_row(x, place.part(from, to - from))) };
+        unsafe { x.read(place, from, to, |x| place.write(from, to - from, |y| gelu_row(x, y))) };
     });
     Ok(())
 }
@@ -38,7 +38,7 @@ pub fn gelu_grad(cx: &Context, step: &Step) -> Result<(), LowerError> {
         // SAFETY: pieces do not overlap.
         unsafe {
             x.read(place, from, to, |x| {
-                g.read(place, from, to, |g| gelu_grad_row(x, g, place.part(from, to - from)));
+                g.read(place, from, to, |g| place.write(from, to - from, |dx| gelu_grad_row(x, g, dx)));
             });
         }
     });

@@ -3,16 +3,20 @@
 //! Slots and the arena are shared by the entries of a machine, which runs one entry at a time. The plan says that living
 //! buffers do not overlap, so a kernel may hold its inputs and its outputs at once; that is what the `unsafe` here rests on.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::{LowerError, Shared as SharedProgram, StepInputs};
-use super::parallel::{Shared, Source};
+use super::parallel::{CHUNK, pieces, scratch};
+use super::place::{Shared, Source};
+use super::view::{View, dense_strides};
 use crate::ir::graph::{CountId, Extent, Outer, Segments, SlotId, Tables, Type};
 use crate::plan::arena::ALIGN;
 use crate::plan::shape::{Shape, outer_block};
-use crate::plan::{Home, Plan, Step};
+use crate::plan::{Buffer, Home, Plan, Step, Stored};
 
 /// A cache line of the arena.
 #[derive(Clone, Copy)]
@@ -108,66 +112,15 @@ pub struct Context {
     now: RefCell<Now>,
     /// Exact content of values without dims, where a kernel knows it better than f32 says.
     numbers: Vec<Cell<Option<f64>>>,
-}
-
-/// A strided view of a value: for every block a place and a stride a dim.
-#[derive(Clone)]
-pub struct View {
-    /// Extents.
-    pub shape: Arc<Shape>,
-    /// True if all blocks lie one after another, row-major.
-    pub dense: bool,
-    data: *const f32,
-    bases: Vec<usize>,
-    strides: Vec<usize>,
-}
-
-// SAFETY: views only read, and the plan keeps what they read unchanged while they live.
-unsafe impl Send for View {}
-unsafe impl Sync for View {}
-
-impl View {
-    /// The first element of a block.
-    pub fn at(&self, block: usize) -> *const f32 {
-        // SAFETY: bases lie inside the storage.
-        unsafe { self.data.add(self.bases[block]) }
-    }
-
-    /// Distance of a block from the storage's start.
-    pub fn base(&self, block: usize) -> usize {
-        self.bases[block]
-    }
-
-    /// The storage's start.
-    pub fn data(&self) -> *const f32 {
-        self.data
-    }
-
-    /// Strides of a block.
-    pub fn strides(&self, block: usize) -> &[usize] {
-        &self.strides[block * self.shape.rank..(block + 1) * self.shape.rank]
-    }
-
-    /// A dense view of a region that starts at `data`, its blocks `bases` from there, with row strides of its own.
-    pub fn region(data: *const f32, shape: Arc<Shape>, bases: Vec<usize>, strides: Vec<usize>) -> View {
-        View { shape, dense: false, data, bases, strides }
-    }
-}
-
-/// Row-major strides.
-pub fn dense_strides(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
-    for d in (1..dims.len()).rev() {
-        strides[d - 1] = strides[d] * dims[d];
-    }
-    strides
+    /// Values in bf16 that a kernel sees in f32 while it runs: where they are for the time being.
+    wide: RefCell<HashMap<usize, usize>>,
 }
 
 impl Context {
     /// An entry over a machine's memory.
     pub fn new(program: SharedProgram, plan: Plan, memory: Rc<Memory>) -> Context {
         let numbers = plan.values.iter().map(|_| Cell::new(None)).collect();
-        Context { program, plan, memory, now: RefCell::default(), numbers }
+        Context { program, plan, memory, now: RefCell::default(), numbers, wide: RefCell::default() }
     }
 
     /// Sets the extents, offsets and inputs of a step, and makes room.
@@ -179,7 +132,8 @@ impl Context {
             now.shapes.clear();
             refuse_empty(&self.program.tables, &self.plan, step.segments)?;
             now.shapes = self.plan.shapes.iter().map(|s| Arc::new(shape(s))).collect();
-            let sizes: Vec<usize> = self.plan.buffers.iter().map(|b| now.shapes[b.shape].total()).collect();
+            let words = |b: &Buffer| b.stored.words(now.shapes[b.shape].total());
+            let sizes: Vec<usize> = self.plan.buffers.iter().map(words).collect();
             (now.offsets, now.room) = crate::plan::arena::offsets(&self.plan.buffers, &sizes);
         }
         now.segments.clone_from(step.segments);
@@ -230,13 +184,84 @@ impl Context {
         &self.memory
     }
 
+    /// How a value's elements lie, as the kernel that runs sees them.
+    pub fn stored(&self, value: usize) -> Stored {
+        if self.wide.borrow().contains_key(&self.plan.root(value)) { Stored::F32 } else { self.plan.stored(value) }
+    }
+
+    /// Runs `body` with every operand and result of the step in f32.
+    pub fn in_f32<R>(&self, step: &Step, body: impl FnOnce() -> R) -> R {
+        self.widened(&step.inputs, &step.outputs, body)
+    }
+
+    /// Runs `body` with values in f32: what it reads is widened before, what it writes rounded after.
+    pub fn widened<R>(&self, read: &[usize], written: &[usize], body: impl FnOnce() -> R) -> R {
+        let narrow = |values: &[usize]| -> Vec<usize> {
+            let mut roots: Vec<usize> = values.iter().map(|v| self.plan.root(*v)).collect();
+            roots.sort_unstable();
+            roots.dedup();
+            roots.retain(|v| self.stored(*v) == Stored::Bf16);
+            roots
+        };
+        let (read, written) = (narrow(read), narrow(written));
+        if read.is_empty() && written.is_empty() {
+            return body();
+        }
+        let total = read.iter().chain(&written).map(|v| self.shape(*v).total()).sum();
+        scratch(total, |room| {
+            let places: Vec<Source> = read.iter().chain(&written).map(|v| self.source_of(*v)).collect();
+            let mut starts = vec![];
+            let mut rest = room;
+            for place in &places {
+                let (part, left) = std::mem::take(&mut rest).split_at_mut(place.len());
+                starts.push(part.as_mut_ptr());
+                rest = left;
+            }
+            let wide = |i: usize| Shared::at(starts[i], places[i].len(), Stored::F32);
+            for (i, from) in places.iter().enumerate().take(read.len()) {
+                let to = wide(i);
+                // SAFETY: pieces do not overlap, nor do the parts of the room.
+                pieces(from.len(), CHUNK, |a, b| unsafe {
+                    from.read(to, a, b, |x| to.part(a, b - a).copy_from_slice(x));
+                });
+            }
+            let values = read.iter().chain(&written).zip(&starts);
+            self.wide.borrow_mut().extend(values.map(|(v, start)| (*v, *start as usize)));
+            let result = body();
+            self.wide.borrow_mut().clear();
+            for (i, value) in written.iter().enumerate() {
+                let (from, to) = (wide(read.len() + i), self.place_of(*value));
+                // SAFETY: as above.
+                pieces(to.len(), CHUNK, |a, b| unsafe {
+                    to.write(a, b - a, |y| y.copy_from_slice(from.part(a, b - a)))
+                });
+            }
+            result
+        })
+    }
+
+    /// The storage of a value that is no lens, to be read.
+    fn source_of(&self, value: usize) -> Source {
+        let (start, _) = self.storage(value);
+        Source::at(start, self.shape(value).total(), self.stored(value))
+    }
+
+    /// The storage of a value that is no lens, to be written.
+    fn place_of(&self, value: usize) -> Shared {
+        let (start, _) = self.storage(value);
+        Shared::at(start, self.shape(value).total(), self.stored(value))
+    }
+
     /// Start and length of a value's storage; lenses have none.
     fn storage(&self, value: usize) -> (*mut f32, usize) {
         let now = self.now.borrow();
+        if let Some(start) = self.wide.borrow().get(&value) {
+            return (*start as *mut f32, now.shapes[self.plan.values[value].shape].total());
+        }
         match &self.plan.values[value].home {
             Home::Arena(buffer) => {
                 let len = now.shapes[self.plan.values[value].shape].total();
-                debug_assert!(now.offsets[*buffer] + len <= now.room);
+                debug_assert!(now.offsets[*buffer] + self.plan.buffers[*buffer].stored.words(len) <= now.room);
                 // SAFETY: `begin` made room for every buffer.
                 (unsafe { self.memory.arena().add(now.offsets[*buffer]) }, len)
             }
@@ -261,7 +286,7 @@ impl Context {
                 strides.extend(dense_strides(shape.dims(block)));
             }
             let bases = (0..shape.blocks).map(|b| shape.start(b)).collect();
-            return View { dense: true, data: self.storage(value).0, bases, strides, shape };
+            return View::new(self.storage(value).0, self.stored(value), shape, true, (bases, strides));
         };
         let (root_shape, clips) = (self.shape(lens.root), self.clips());
         let (ty, root) = (self.ty(value), self.ty(lens.root));
@@ -273,7 +298,8 @@ impl Context {
             bases.push(root_shape.start(outer_block(ty.outer, root.outer, block, clips)) + offset);
             strides.extend(lens.strides.iter().map(|s| s.value(count)));
         }
-        View { dense: lens.is_dense(ty, root), data: self.storage(lens.root).0, bases, strides, shape }
+        let (data, dense) = (self.storage(lens.root).0, lens.is_dense(ty, root));
+        View::new(data, self.stored(value), shape, dense, (bases, strides))
     }
 
     /// Start and length of a value that lies densely.
@@ -290,7 +316,10 @@ impl Context {
                     .sum();
                 let (start, room) = self.storage(lens.root);
                 assert!(offset + len <= room, "compiler bug: a view beyond its storage");
-                start.wrapping_add(offset)
+                match self.stored(value) {
+                    Stored::F32 => start.wrapping_add(offset),
+                    Stored::Bf16 => start.cast::<u16>().wrapping_add(offset).cast(),
+                }
             }
             Home::Arena(_) | Home::Slot(_) | Home::Input(_) => {
                 let (start, room) = self.storage(value);
@@ -304,11 +333,27 @@ impl Context {
     /// Elements of a value that lies densely, and that no result of the step takes over.
     pub fn dense(&self, value: usize) -> &[f32] {
         let (start, len) = self.place(value);
+        assert!(self.stored(value) == Stored::F32, "compiler bug: a value in bf16, read as f32");
         if len == 0 {
             return &[];
         }
         // SAFETY: inside the storage, which the plan keeps unchanged while the kernel runs.
         unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// A few numbers that lie densely, in f32.
+    pub fn floats(&self, value: usize) -> Cow<'_, [f32]> {
+        match self.stored(value) {
+            Stored::F32 => Cow::Borrowed(self.dense(value)),
+            Stored::Bf16 => {
+                let (start, len) = self.place(value);
+                let mut wide = vec![0.0; len];
+                let (from, to) = (Source::at(start, len, Stored::Bf16), Shared::new(&mut wide));
+                // SAFETY: inside the storage; nobody else has the vector.
+                unsafe { from.read(to, 0, len, |x| to.part(0, len).copy_from_slice(x)) };
+                Cow::Owned(wide)
+            }
+        }
     }
 
     /// Elements of input `i` of a step, which no result of it takes over.
@@ -319,13 +364,14 @@ impl Context {
     /// Input `i` of a step whose result may lie over it.
     pub fn source(&self, step: &Step, i: usize) -> Source {
         let (start, len) = self.place(step.inputs[i]);
-        Source::at(start, len)
+        Source::at(start, len, self.stored(step.inputs[i]))
     }
 
     /// Room for result `port` of a step.
     #[allow(clippy::mut_from_ref, reason = "the plan gives every result its own room")]
     pub fn output(&self, step: &Step, port: usize) -> &mut [f32] {
         let (start, len) = self.result(step, port);
+        assert!(self.stored(step.outputs[port]) == Stored::F32, "compiler bug: a result in bf16, written as f32");
         // SAFETY: inside the storage, which no other living value shares.
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
@@ -333,7 +379,7 @@ impl Context {
     /// A result as a place for tasks.
     pub fn shared(&self, step: &Step, port: usize) -> Shared {
         let (start, len) = self.result(step, port);
-        Shared::at(start, len)
+        Shared::at(start, len, self.stored(step.outputs[port]))
     }
 
     /// Start and length of a result.

@@ -7,9 +7,10 @@
 //! Rows of all blocks lie one after another, so two forms are one product for the whole step: rows times a weight
 //! (x w: the block's rows become rows) and rows times rows summed over all blocks (a weight's gradient).
 
-use super::context::{Context, dense_strides};
+use super::context::Context;
 use super::matmul::{Factor, Matrix, Out, Product, product};
 use super::parallel::scratch;
+use super::view::dense_strides;
 use crate::ir::graph::Outer;
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -81,9 +82,14 @@ fn count(group: &[(usize, usize)]) -> usize {
 /// A sum of products.
 pub fn einsum(cx: &Context, step: &Step, l: &Labels) -> Result<(), LowerError> {
     let groups = Groups::new(l);
-    if whole_step(cx, step, l, &groups) {
-        return Ok(());
+    if !whole_step(cx, step, l, &groups) {
+        cx.in_f32(step, || by_block(cx, step, l, &groups));
     }
+    Ok(())
+}
+
+/// Products of one block after another.
+fn by_block(cx: &Context, step: &Step, l: &Labels, groups: &Groups) {
     let (a, b, out) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]), cx.shape(step.outputs[0]));
     let (ao, bo, oo) = (cx.ty(step.inputs[0]).outer, cx.ty(step.inputs[1]).outer, cx.ty(step.outputs[0]).outer);
     let (larger, clips) = (ao.max(bo).max(oo), cx.clips());
@@ -92,7 +98,7 @@ pub fn einsum(cx: &Context, step: &Step, l: &Labels) -> Result<(), LowerError> {
     let mut written = vec![false; out.blocks];
     for block in 0..blocks {
         let [ab, bb, ob] = [ao, bo, oo].map(|o| outer_block(larger, o, block, clips));
-        let one = |v: &super::context::View, block: usize, labels| Operand {
+        let one = |v: &super::view::View, block: usize, labels| Operand {
             data: v.at(block),
             labels,
             dims: v.shape.dims(block).to_vec(),
@@ -100,12 +106,11 @@ pub fn einsum(cx: &Context, step: &Step, l: &Labels) -> Result<(), LowerError> {
         };
         let part = &mut y[out.start(ob)..out.start(ob) + out.size(ob)];
         let add = std::mem::replace(&mut written[ob], true);
-        block_products(&groups, &one(&a, ab, l.a), &one(&b, bb, l.b), l.out, out.dims(ob), part, add);
+        block_products(groups, &one(&a, ab, l.a), &one(&b, bb, l.b), l.out, out.dims(ob), part, add);
     }
     for block in (0..out.blocks).filter(|&b| !written[b]) {
         y[out.start(block)..out.start(block) + out.size(block)].fill(0.0);
     }
-    Ok(())
 }
 
 /// The two forms that are one product for all blocks; false if this is neither.
@@ -116,29 +121,22 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
     let (va, vb) = (step.inputs[0], step.inputs[1]);
     let (a, b) = (cx.view(va), cx.view(vb));
     let (ao, bo, oo) = (cx.ty(va).outer, cx.ty(vb).outer, cx.ty(step.outputs[0]).outer);
-    let y = cx.output(step, 0);
+    let y = cx.shared(step, 0);
     if ao != Outer::One && bo == Outer::One && oo == ao && a.dense && b.shape.blocks == 1 {
         // Rows times a weight: a = [m.., k..], out = [m.., n..].
         let m = groups.m.len();
         let leads = l.a[..m] == groups.m && l.out[..m] == groups.m && l.a[m..] == groups.k && l.out[m..] == groups.n;
-        let weight =
-            Operand { data: b.at(0), labels: l.b, dims: b.shape.dims(0).to_vec(), strides: b.strides(0).to_vec() };
+        let (dims, strides) = (b.shape.dims(0).to_vec(), b.strides(0).to_vec());
+        let weight = Operand { data: std::ptr::null(), labels: l.b, dims, strides };
         let (bk, bn) = (weight.group(&groups.k), weight.group(&groups.n));
         let (Some(row), Some(col), true) = (one_stride(&bk), one_stride(&bn), leads) else { return false };
         let (k, n) = (count(&bk), count(&bn));
         if k == 0 || n == 0 {
             return false;
         }
-        let p = Product {
-            a: Factor::F32(Matrix { data: a.at(0), row: k, col: 1 }),
-            b: Factor::F32(Matrix { data: weight.data, row, col }),
-            m: y.len() / n,
-            n,
-            k,
-            add: false,
-        };
+        let p = Product { a: a.factor(0, 0, k, 1), b: b.factor(0, 0, row, col), m: y.len() / n, n, k, add: false };
         // SAFETY: a is dense with k a row, the result with n.
-        unsafe { product(&p, Out::f32(y.as_mut_ptr(), n), &|_| {}) };
+        unsafe { product(&p, y.out(0, n), &|_| {}) };
         return true;
     }
     if oo == Outer::One && ao == bo && ao != Outer::One && a.dense && b.dense {
@@ -156,17 +154,10 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
             return false;
         }
         let rows = a.shape.total() / m;
-        let (left, right, m, n) = if l.out == straight { (a.at(0), b.at(0), m, n) } else { (b.at(0), a.at(0), n, m) };
-        let p = Product {
-            a: Factor::F32(Matrix { data: left, row: 1, col: m }),
-            b: Factor::F32(Matrix { data: right, row: n, col: 1 }),
-            m,
-            n,
-            k: rows,
-            add: false,
-        };
+        let (left, right, m, n) = if l.out == straight { (&a, &b, m, n) } else { (&b, &a, n, m) };
+        let p = Product { a: left.factor(0, 0, 1, m), b: right.factor(0, 0, n, 1), m, n, k: rows, add: false };
         // SAFETY: both are dense with m and n a row.
-        unsafe { product(&p, Out::f32(y.as_mut_ptr(), n), &|_| {}) };
+        unsafe { product(&p, y.out(0, n), &|_| {}) };
         return true;
     }
     false

@@ -2,13 +2,15 @@
 //!
 //! Values without dims are numbers: they are computed in f64, so that 1 - 0.999 is not 0.00100004.
 
-use super::context::{Context, View, dense_strides};
+use super::context::Context;
 use super::math;
 use super::nest::rows;
-use super::parallel::{Shared, scratch};
+use super::parallel::{CHUNK, pieces, scratch};
+use super::place::{Shared, Source};
+use super::view::{View, dense_strides};
 use crate::ir::op::{BinaryOp, DType, UnaryOp};
 use crate::lower::LowerError;
-use crate::plan::Step;
+use crate::plan::{Step, Stored};
 
 /// A view of result 0 of a step, for the nests.
 pub fn output_view(cx: &Context, step: &Step) -> (View, Shared) {
@@ -82,6 +84,11 @@ pub fn select(cx: &Context, step: &Step) -> Result<(), LowerError> {
         cx.set_number(step, cx.number(chosen));
         return Ok(());
     }
+    cx.in_f32(step, || select_rows(cx, step));
+    Ok(())
+}
+
+fn select_rows(cx: &Context, step: &Step) {
     let (c, a, b) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]), cx.view(step.inputs[2]));
     let (out, place) = output_view(cx, step);
     rows([&out, &c, &a, &b], |at, by, len| {
@@ -95,7 +102,6 @@ pub fn select(cx: &Context, step: &Step) -> Result<(), LowerError> {
             }
         }
     });
-    Ok(())
 }
 
 /// Change of element type.
@@ -121,16 +127,82 @@ pub fn copy(cx: &Context, step: &Step) -> Result<(), LowerError> {
     let place = cx.shared(step, 0);
     let bases = (0..out.blocks).map(|b| out.start(b)).collect();
     let strides = (0..out.blocks).flat_map(|b| dense_strides(x.shape.dims(b))).collect();
-    let region = View::region(place.pointer(), x.shape.clone(), bases, strides);
-    map_view(&x, &region, place, |x| x);
+    copy_view(&x, &View::region(place, x.shape.clone(), bases, strides), place);
     Ok(())
 }
 
 /// Writes `f(input)` for every element; the input is read in the shape of the result.
 fn map(cx: &Context, step: &Step, f: impl Fn(f32) -> f32 + Sync + Send) {
-    let x = cx.view(step.inputs[0]);
-    let (out, place) = output_view(cx, step);
-    map_view(&x, &out, place, f);
+    let pieces = |[x]: [&[f32]; 1], y: &mut [f32]| y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x));
+    narrow_or(cx, step, pieces, || {
+        let x = cx.view(step.inputs[0]);
+        let (out, place) = output_view(cx, step);
+        map_view(&x, &out, place, &f);
+    });
+}
+
+/// Runs `piece` over pieces of operands and result if bf16 is among them and all lie alike; else `strided`, in f32.
+fn narrow_or<const N: usize>(
+    cx: &Context,
+    step: &Step,
+    piece: impl Fn([&[f32]; N], &mut [f32]) + Sync + Send,
+    strided: impl FnOnce(),
+) {
+    let narrow = |v: &usize| cx.stored(*v) == Stored::Bf16;
+    if !step.inputs.iter().chain(&step.outputs).any(narrow) {
+        return strided();
+    }
+    let shape = |v: usize| cx.plan.values[v].shape;
+    let alike = |v: &usize| cx.is_number(*v) || (shape(*v) == shape(step.outputs[0]) && cx.view(*v).dense);
+    if !step.inputs.iter().all(alike) {
+        return cx.in_f32(step, strided);
+    }
+    let operands: [Operand; N] = std::array::from_fn(|i| match step.inputs[i] {
+        v if cx.is_number(v) => Operand::Number(cx.number(v) as f32),
+        _ => Operand::Many(cx.source(step, i)),
+    });
+    let place = cx.shared(step, 0);
+    pieces(place.len(), CHUNK, |from, to| {
+        scratch(N * (to - from), |room| {
+            let mut rooms = room.chunks_exact_mut(to - from);
+            let parts: [&[f32]; N] = std::array::from_fn(|i| {
+                let room = rooms.next().expect("compiler bug: a room for each operand");
+                match operands[i] {
+                    Operand::Number(x) => room.fill(x),
+                    // SAFETY: pieces do not overlap, and the result is written when all operands are read.
+                    Operand::Many(x) => unsafe { x.read(place, from, to, |x| room.copy_from_slice(x)) },
+                }
+                &*room
+            });
+            // SAFETY: as above.
+            unsafe { place.write(from, to - from, |y| piece(parts, y)) };
+        });
+    });
+}
+
+/// An operand of elementwise work.
+#[derive(Clone, Copy)]
+enum Operand {
+    Number(f32),
+    Many(Source),
+}
+
+/// Copies a view into a view of a result, stored alike.
+pub fn copy_view(x: &View, out: &View, place: Shared) {
+    match x.stored {
+        Stored::F32 => map_view(x, out, place, |x| x),
+        Stored::Bf16 => rows([out, x], |at, by, len| {
+            // SAFETY: rows of the result are disjoint; the input lies inside its view.
+            unsafe {
+                let (to, from) = (place.narrow().add(at[0]), x.narrow().add(at[1]));
+                if by == [1, 1] {
+                    std::ptr::copy_nonoverlapping(from, to, len);
+                } else {
+                    (0..len).for_each(|j| *to.add(j * by[0]) = *from.add(j * by[1]));
+                }
+            }
+        }),
+    }
 }
 
 /// Writes `f(x)` into a view of a result.
@@ -156,6 +228,10 @@ pub fn map_view(x: &View, out: &View, place: Shared, f: impl Fn(f32) -> f32 + Sy
 }
 
 fn map_rows(cx: &Context, step: &Step, f: impl Fn(&[f32], &mut [f32]) + Sync + Send) {
+    narrow_or(cx, step, |[x]: [&[f32]; 1], y: &mut [f32]| f(x, y), || map_rows_strided(cx, step, &f));
+}
+
+fn map_rows_strided(cx: &Context, step: &Step, f: impl Fn(&[f32], &mut [f32]) + Sync + Send) {
     let x = cx.view(step.inputs[0]);
     let (out, place) = output_view(cx, step);
     rows([&out, &x], |at, by, len| {
@@ -179,6 +255,13 @@ fn map_rows(cx: &Context, step: &Step, f: impl Fn(&[f32], &mut [f32]) + Sync + S
 }
 
 fn zip(cx: &Context, step: &Step, f: impl Fn(f32, f32) -> f32 + Sync + Send) {
+    let piece = |[a, b]: [&[f32]; 2], y: &mut [f32]| {
+        y.iter_mut().zip(a.iter().zip(b)).for_each(|(y, (a, b))| *y = f(*a, *b));
+    };
+    narrow_or(cx, step, piece, || zip_strided(cx, step, &f));
+}
+
+fn zip_strided(cx: &Context, step: &Step, f: impl Fn(f32, f32) -> f32 + Sync + Send) {
     let (a, b) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]));
     let (out, place) = output_view(cx, step);
     rows([&out, &a, &b], |at, by, len| {

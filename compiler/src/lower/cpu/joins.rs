@@ -1,8 +1,9 @@
 //! Pad and Concat: copies into regions of the result.
 
-use super::context::{Context, View, dense_strides};
-use super::elementwise::map_view;
+use super::context::Context;
+use super::elementwise::copy_view;
 use super::parallel::{CHUNK, pieces};
+use super::view::{View, dense_strides};
 use crate::ir::graph::Extent;
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -12,7 +13,7 @@ pub fn pad(cx: &Context, step: &Step, axis: usize, before: &[Extent]) -> Result<
     let place = cx.shared(step, 0);
     let total = cx.shape(step.outputs[0]).total();
     // SAFETY: pieces do not overlap.
-    pieces(total, CHUNK, |from, to| unsafe { place.part(from, to - from) }.fill(0.0));
+    pieces(total, CHUNK, |from, to| unsafe { place.write(from, to - from, |y| y.fill(0.0)) });
     let blocks = cx.shape(step.outputs[0]).blocks;
     let starts: Vec<usize> = (0..blocks).map(|b| cx.sum(before, b)).collect();
     insert(cx, step, 0, axis, &starts);
@@ -41,6 +42,5 @@ fn insert(cx: &Context, step: &Step, i: usize, axis: usize, starts: &[usize]) {
         bases.push(out.start(block) + start * by[axis]);
         strides.extend(by);
     }
-    let region = View::region(place.pointer(), x.shape.clone(), bases, strides);
-    map_view(&x, &region, place, |v| v);
+    copy_view(&x, &View::region(place, x.shape.clone(), bases, strides), place);
 }

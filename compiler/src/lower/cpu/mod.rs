@@ -1,9 +1,9 @@
 //! Fused kernels on the processor.
 //!
 //! An entry is planned once ([`crate::plan`]); its steps become the operators of one luminal graph, run in planned order
-//! over one arena. Token counts only move offsets: nothing is rebuilt for them. All elements are f32 in memory: i32 and
-//! bool as whole numbers, f64 rounded except for values without dims, which are computed in f64, and bf16 rounded to the
-//! nearest bf16 after every op and multiplied in f32.
+//! over one arena. Token counts only move offsets: nothing is rebuilt for them. bf16 lies in memory as such, everything else
+//! as f32: i32 and bool as whole numbers, f64 rounded except for values without dims, which are computed in f64. Kernels
+//! that know no bf16 are given f32 for the time they run.
 //!
 //! `kernel` is the exhaustive match from op to kernel; one file a family.
 
@@ -21,11 +21,13 @@ mod matmul;
 mod nest;
 mod norm;
 pub(crate) mod parallel;
+mod place;
 mod reduce;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod update;
+mod view;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -35,8 +37,9 @@ use super::luminal::chain::{Chain, Job};
 use super::profile::Clock;
 use super::{Event, LowerError, Machine, Output, Shared, StepInputs};
 use crate::ir::graph::SlotId;
-use crate::ir::op::{DType, Op};
-use crate::plan::{Home, Plan, Step};
+use crate::ir::kind::Kind;
+use crate::ir::op::Op;
+use crate::plan::{Plan, Step};
 use crate::program::{Entry, Program};
 use context::{Context, Memory};
 
@@ -140,15 +143,14 @@ fn refuse_draws(program: &Program, entry: Entry) -> Result<(), LowerError> {
 
 /// A named result, copied out.
 fn output(cx: &Context, name: &str, value: usize) -> Output {
-    let view = cx.view(value);
-    let mut data = vec![0.0; view.shape.total()];
-    let out = context::View::region(
-        data.as_ptr(),
-        view.shape.clone(),
-        (0..view.shape.blocks).map(|b| view.shape.start(b)).collect(),
-        (0..view.shape.blocks).flat_map(|b| context::dense_strides(view.shape.dims(b))).collect(),
-    );
-    elementwise::map_view(&view, &out, parallel::Shared::new(&mut data), |x| x);
+    let mut data = vec![0.0; cx.shape(value).total()];
+    let place = place::Shared::new(&mut data);
+    cx.widened(&[value], &[], || {
+        let view = cx.view(value);
+        let bases = (0..view.shape.blocks).map(|b| view.shape.start(b)).collect();
+        let strides = (0..view.shape.blocks).flat_map(|b| view::dense_strides(view.shape.dims(b))).collect();
+        elementwise::copy_view(&view, &view::View::region(place, view.shape.clone(), bases, strides), place);
+    });
     Output { name: name.to_string(), ty: cx.ty(value).clone(), data }
 }
 
@@ -156,24 +158,11 @@ fn output(cx: &Context, name: &str, value: usize) -> Output {
 fn job(cx: &Rc<Context>, entry: Entry, index: usize, clock: &Rc<RefCell<Clock>>) -> Job {
     let (cx, clock) = (cx.clone(), clock.clone());
     let label = name(&cx.plan.steps[index].op);
-    let rounded: Vec<usize> = (0..cx.plan.steps[index].outputs.len())
-        .filter(|&port| {
-            let planned = &cx.plan.values[cx.plan.steps[index].outputs[port]];
-            planned.ty.dtype == DType::Bf16 && matches!(planned.home, Home::Arena(_))
-        })
-        .collect();
     Box::new(move || {
         let start = Instant::now();
         let step = &cx.plan.steps[index];
-        kernel(&cx, step).map_err(|e| located(e, step))?;
-        for &port in &rounded {
-            let place = cx.shared(step, port);
-            let total = cx.shape(step.outputs[port]).total();
-            parallel::pieces(total, parallel::CHUNK, |from, to| {
-                // SAFETY: pieces do not overlap.
-                unsafe { place.part(from, to - from) }.iter_mut().for_each(|x| *x = math::bf16(*x));
-            });
-        }
+        let done = if reads_bf16(&cx, step) { kernel(&cx, step) } else { cx.in_f32(step, || kernel(&cx, step)) };
+        done.map_err(|e| located(e, step))?;
         let seconds = start.elapsed().as_secs_f64();
         clock.borrow_mut().add(label, seconds, || {
             let types = |values: &[usize]| values.iter().map(|&v| shown(&cx, v)).collect();
@@ -182,6 +171,19 @@ fn job(cx: &Rc<Context>, entry: Entry, index: usize, clock: &Rc<RefCell<Clock>>)
         });
         Ok(())
     })
+}
+
+/// True if the kernel reads and writes bf16 itself; others are given f32 (see [`Context::in_f32`]).
+fn reads_bf16(cx: &Context, step: &Step) -> bool {
+    match (&step.op, step.op.kind()) {
+        // Moves of elements as they are.
+        (Op::Reshape | Op::Arrange { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. }, _) => {
+            step.inputs.iter().all(|v| cx.stored(*v) == cx.stored(step.outputs[0]))
+        }
+        (Op::Gather { .. } | Op::Softmax | Op::SoftmaxGrad, _) => true,
+        (_, Kind::Elementwise | Kind::Product | Kind::Norm | Kind::Attention) => true,
+        (_, Kind::Leaf | Kind::View | Kind::Join | Kind::Move | Kind::Reduction | Kind::Effect(_)) => false,
+    }
 }
 
 /// A value's type with this step's extents: `f32 16 x [40..57, 384]`.

@@ -3,8 +3,8 @@
 //! The blocks of a value become one nest where that is possible and one each where not; dims that are contiguous in all
 //! operands are merged, so that dense work is one long loop.
 
-use super::context::View;
 use super::parallel::{CHUNK, each};
+use super::view::View;
 
 /// A nest over N operands: dims, and for each operand a base and strides. All operands share the dims.
 struct Nest<const N: usize> {

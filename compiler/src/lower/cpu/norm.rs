@@ -6,7 +6,8 @@
 
 use super::context::Context;
 use super::math::{dot, exp_and_sum, sum, sum_squares};
-use super::parallel::{CHUNK, Shared, each, pieces, scratch, simd};
+use super::parallel::{CHUNK, each, pieces, scratch, simd};
+use super::place::Shared;
 use crate::lower::LowerError;
 use crate::plan::Step;
 
@@ -22,13 +23,17 @@ fn rows_a_task(width: usize) -> usize {
 pub fn layer_norm(cx: &Context, step: &Step, eps: f64) -> Result<(), LowerError> {
     let x = cx.source(step, 0);
     let d = cx.shape(step.inputs[0]).width();
-    let w = step.inputs.get(1).map(|&v| cx.dense(v));
-    let b = step.inputs.get(2).map(|&v| cx.dense(v));
+    let w = step.inputs.get(1).map(|&v| cx.floats(v));
+    let b = step.inputs.get(2).map(|&v| cx.floats(v));
     let place = cx.shared(step, 0);
     pieces(x.len() / d.max(1), rows_a_task(d), |from, to| {
         let (from, to) = (from * d, to * d);
         // SAFETY: pieces do not overlap.
-        unsafe { x.read(place, from, to, |x| norm_rows(x, place.part(from, to - from), d, w, b, eps as f32)) };
+        unsafe {
+            x.read(place, from, to, |x| {
+                place.write(from, to - from, |y| norm_rows(x, y, d, w.as_deref(), b.as_deref(), eps as f32));
+            });
+        }
     });
     Ok(())
 }
@@ -64,7 +69,7 @@ simd! {
 pub fn layer_norm_grad(cx: &Context, step: &Step, eps: f64) -> Result<(), LowerError> {
     let (x, g) = (cx.source(step, 0), cx.source(step, 1));
     let d = cx.shape(step.inputs[0]).width();
-    let w = step.inputs.get(2).map(|&v| cx.dense(v));
+    let w = step.inputs.get(2).map(|&v| cx.floats(v));
     let dx = cx.shared(step, 0);
     let rows = x.len() / d.max(1);
     let groups = rows.div_ceil(GROUP);
@@ -80,7 +85,7 @@ pub fn layer_norm_grad(cx: &Context, step: &Step, eps: f64) -> Result<(), LowerE
                 let sums = if w.is_some() { partial.part(group * 2 * d, 2 * d) } else { &mut [] };
                 x.read(dx, from, to, |x| {
                     g.read(dx, from, to, |g| {
-                        norm_grad_rows(x, g, dx.part(from, to - from), d, w, sums, eps as f32);
+                        dx.write(from, to - from, |y| norm_grad_rows(x, g, y, d, w.as_deref(), sums, eps as f32));
                     });
                 });
             }
@@ -162,7 +167,14 @@ pub fn softmax(cx: &Context, step: &Step) -> Result<(), LowerError> {
     let place = cx.shared(step, 0);
     for_rows(&shape, |start, len, d| {
         // SAFETY: tasks have rows of their own.
-        softmax_rows(unsafe { x.copied(&place, start, len) }, d);
+        unsafe {
+            x.read(place, start, start + len, |x| {
+                place.write(start, len, |y| {
+                    y.copy_from_slice(x);
+                    softmax_rows(y, d);
+                });
+            });
+        }
     });
     Ok(())
 }
@@ -202,7 +214,7 @@ pub fn softmax_grad(cx: &Context, step: &Step) -> Result<(), LowerError> {
         // SAFETY: tasks have rows of their own.
         unsafe {
             y.read(place, start, end, |y| {
-                g.read(place, start, end, |g| softmax_grad_rows(y, g, place.part(start, len), d));
+                g.read(place, start, end, |g| place.write(start, len, |dx| softmax_grad_rows(y, g, dx, d)));
             });
         }
     });

@@ -3,8 +3,9 @@
 //! Sums are kept in f64: a loss over thousands of tokens is as good as its terms. Long sums are cut into fixed pieces that
 //! are added in order.
 
-use super::context::{Context, View};
+use super::context::Context;
 use super::parallel::{CHUNK, each, pieces, simd};
+use super::view::View;
 use crate::ir::op::ReduceOp;
 use crate::lower::LowerError;
 use crate::plan::Step;

@@ -47,7 +47,7 @@ fn check(index: &[f32], extent: usize) -> Result<(), LowerError> {
 
 /// Rows of x at the given indices.
 pub fn gather(cx: &Context, step: &Step, axis: usize, shared: usize) -> Result<(), LowerError> {
-    let (x, index) = (cx.input(step, 0), cx.input(step, 1));
+    let (x, index) = (cx.source(step, 0), cx.input(step, 1));
     let (xs, is, out) = (cx.shape(step.inputs[0]), cx.shape(step.inputs[1]), cx.shape(step.outputs[0]));
     let outer = cx.ty(step.outputs[0]).outer;
     let (x_outer, i_outer, clips) = (cx.ty(step.inputs[0]).outer, cx.ty(step.inputs[1]).outer, cx.clips());
@@ -64,12 +64,20 @@ pub fn gather(cx: &Context, step: &Step, axis: usize, shared: usize) -> Result<(
     each(tasks.len(), |t| {
         let (block, xb, ib, first, last) = tasks[t];
         let rows = Rows::new(xs.dims(xb), is.dims(ib), axis, shared);
-        let (x, index) = (&x[xs.start(xb)..], &index[is.start(ib)..]);
-        // SAFETY: tasks have rows of their own.
-        let y = unsafe { place.part(out.start(block) + first * rows.post, (last - first) * rows.post) };
-        for (row, y) in (first..last).zip(y.chunks_exact_mut(rows.post.max(1))) {
+        let index = &index[is.start(ib)..];
+        let (start, post) = (out.start(block) + first * rows.post, rows.post);
+        let from = |row: usize| {
             let at = row / rows.chosen * rows.axis + index[rows.index_of(row)] as usize;
-            y.copy_from_slice(&x[at * rows.post..(at + 1) * rows.post]);
+            (xs.start(xb) + at * post, xs.start(xb) + (at + 1) * post)
+        };
+        // SAFETY: tasks have rows of their own; indices were checked.
+        unsafe {
+            place.write(start, (last - first) * post, |y| {
+                for (row, y) in (first..last).zip(y.chunks_exact_mut(post.max(1))) {
+                    let (from, to) = from(row);
+                    x.read(place, from, to, |x| y.copy_from_slice(x));
+                }
+            });
         }
     });
     Ok(())

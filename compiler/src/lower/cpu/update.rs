@@ -1,7 +1,8 @@
 //! Effects on slots: Accumulate, Store, AdamW, SGD, moving averages; one pass over memory each.
 
 use super::context::Context;
-use super::parallel::{CHUNK, Shared, pieces, simd};
+use super::parallel::{CHUNK, pieces, simd};
+use super::place::Shared;
 use crate::ir::graph::SlotId;
 use crate::lower::LowerError;
 use crate::plan::{Home, Step};

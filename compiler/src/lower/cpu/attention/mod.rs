@@ -10,10 +10,12 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
-use super::context::{Context, View};
+use super::context::Context;
 use super::lanes::Set;
-use super::matmul::{Factor, Matrix, Out, kind};
-use super::parallel::{Shared, each};
+use super::matmul::{Factor, Out, kind};
+use super::parallel::each;
+use super::place::Shared;
+use super::view::View;
 use crate::lower::LowerError;
 use crate::plan::Step;
 use operands::Products;
@@ -21,14 +23,13 @@ use operands::Products;
 /// Head `h` of a block of [rows, heads, width].
 fn head(view: &View, block: usize, h: usize) -> Factor {
     let strides = view.strides(block);
-    let data = view.at(block).wrapping_add(h * strides[1]);
-    Factor::F32(Matrix { data, row: strides[0], col: 1 })
+    view.factor(block, h * strides[1], strides[0], 1)
 }
 
 /// The same of a result.
 fn head_out((view, place): &(View, Shared), block: usize, h: usize) -> Out {
     let strides = view.strides(block);
-    Out::f32(place.pointer().wrapping_add(view.base(block) + h * strides[1]), strides[0])
+    place.out(view.base(block) + h * strides[1], strides[0])
 }
 
 /// Sizes of a head: queries, keys, width of queries and keys, width of values; and the factor of the scores.

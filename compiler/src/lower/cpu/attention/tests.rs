@@ -3,6 +3,7 @@
 use super::operands::Products;
 use super::*;
 use crate::lower::cpu::lanes::bf16;
+use crate::lower::cpu::matmul::Matrix;
 use crate::lower::cpu::matmul::micro::Kind;
 
 /// f32: some hundred terms, and exponentials good to 1e-6.

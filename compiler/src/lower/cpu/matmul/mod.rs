@@ -15,7 +15,8 @@ mod sum;
 mod tests;
 
 use super::lanes::{Set, dispatch_to};
-use super::parallel::{CHUNK, Shared, each, pieces, scratch};
+use super::parallel::{CHUNK, each, pieces, scratch};
+use super::place::Shared;
 use micro::{Block, Kind, Left, Right};
 use pack::{Narrow, Pairs, Panels, RoundedPairs, Source, Strips, Widen, strip};
 

@@ -4,7 +4,8 @@ use super::micro::{Block, Kind, Left, Right};
 use super::pack::strip;
 use super::{Product, even, pack_left, pack_right, singles};
 use crate::lower::cpu::lanes::{Set, dispatch_to};
-use crate::lower::cpu::parallel::{CHUNK, Shared, each, pieces, scratch, simd};
+use crate::lower::cpu::parallel::{CHUNK, each, pieces, scratch, simd};
+use crate::lower::cpu::place::Shared;
 
 /// Most rows and columns of a tile, and its terms at a time.
 const TILE: (usize, usize, usize) = (288, 384, 256);
