@@ -5,7 +5,7 @@
 //! slots, what the caller supplied, outputs, and whatever is read later, through a view too. Kernels learn of it by the
 //! addresses: they ask for such inputs by `Context::source` or as views, and make no slice of one that lies under a result.
 
-use super::{Buffer, Home, Plan, Step, Stored};
+use super::{Buffer, Home, Plan, Step};
 use crate::ir::kind::Kind;
 use crate::ir::op::Op;
 
@@ -79,7 +79,7 @@ fn whole(plan: &Plan, step: &Step, i: usize) -> bool {
         Home::Lens(lens) => lens.is_whole(&value.ty, &root.ty),
         Home::Arena(_) | Home::Slot(_) | Home::Input(_) => true,
     };
-    dense && value.shape == out.shape && Stored::of(&root.ty) == Stored::of(&out.ty)
+    dense && value.shape == out.shape && plan.stored(step.inputs[i]) == plan.stored(step.outputs[0])
 }
 
 #[cfg(test)]

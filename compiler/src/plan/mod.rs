@@ -134,7 +134,7 @@ impl Plan {
     pub fn stored(&self, value: usize) -> Stored {
         let root = &self.values[self.root(value)];
         match root.home {
-            Home::Arena(_) => Stored::of(&root.ty),
+            Home::Arena(buffer) => self.buffers[buffer].stored,
             Home::Slot(_) | Home::Input(_) | Home::Lens(_) => Stored::F32,
         }
     }
@@ -193,13 +193,28 @@ impl<'a> Planner<'a> {
                 Some(home) => home,
                 None => {
                     let shape = self.shape(ty);
-                    self.plan.buffers.push(Buffer { shape, stored: Stored::of(ty), first: step, last: step });
+                    let stored = self.stored(value, ty);
+                    self.plan.buffers.push(Buffer { shape, stored, first: step, last: step });
                     Home::Arena(self.plan.buffers.len() - 1)
                 }
             };
             outputs.push(self.value(value, ty, home));
         }
         self.plan.steps.push(Step { node: index, op: node.op.clone(), inputs, outputs, place: node.place.clone() });
+    }
+
+    /// How a result is stored: as its type says, or, if all that read it round it to bf16, rounded at once.
+    fn stored(&self, value: Value, ty: &Type) -> Stored {
+        let rounds = |node: &NodeIndex| {
+            let reader = &self.graph.nodes[*node];
+            reader.op == Op::Cast && reader.types[0].dtype == DType::Bf16
+        };
+        let users = self.graph.users(value);
+        let shown = self.graph.outputs.iter().any(|(_, v)| *v == value);
+        if ty.dtype == DType::F32 && !ty.dims.is_empty() && !shown && !users.is_empty() {
+            return if users.iter().all(|(node, _)| rounds(node)) { Stored::Bf16 } else { Stored::F32 };
+        }
+        Stored::of(ty)
     }
 
     /// The home of a node that needs no step: leaves in place, and views where every user can read strides.
@@ -212,6 +227,9 @@ impl<'a> Planner<'a> {
             (Op::Input(input), _) => return Some(Home::Input(*input)),
             (Op::Stop, _) => self.lens(inputs[0]),
             (Op::Cast, _) if exact(self.plan.values[inputs[0]].ty.dtype, ty.dtype) => self.lens(inputs[0]),
+            (Op::Cast, _) if ty.dtype == DType::Bf16 && self.plan.stored(inputs[0]) == Stored::Bf16 => {
+                self.lens(inputs[0])
+            }
             (Op::Arrange { from }, _) => self.lens(inputs[0]).arrange(from),
             (Op::Slice { axis, start }, _) => self.lens(inputs[0]).slice(*axis, start),
             (Op::Reshape, _) => {

@@ -180,7 +180,7 @@ fn reads_bf16(cx: &Context, step: &Step) -> bool {
         (Op::Reshape | Op::Arrange { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. }, _) => {
             step.inputs.iter().all(|v| cx.stored(*v) == cx.stored(step.outputs[0]))
         }
-        (Op::Gather { .. } | Op::Softmax | Op::SoftmaxGrad, _) => true,
+        (Op::Gather { .. } | Op::Softmax | Op::SoftmaxGrad | Op::Reduce { .. }, _) => true,
         (_, Kind::Elementwise | Kind::Product | Kind::Norm | Kind::Attention) => true,
         (_, Kind::Leaf | Kind::View | Kind::Join | Kind::Move | Kind::Reduction | Kind::Effect(_)) => false,
     }

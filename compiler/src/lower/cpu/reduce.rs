@@ -5,23 +5,36 @@
 
 use super::context::Context;
 use super::parallel::{CHUNK, each, pieces, simd};
-use super::view::View;
+use super::view::{Elements, View};
 use crate::ir::op::ReduceOp;
 use crate::lower::LowerError;
-use crate::plan::Step;
 use crate::plan::shape::outer_block;
+use crate::plan::{Step, Stored};
 
 /// Columns that one task of a column sum takes.
 const COLUMNS: usize = 64;
 
 /// Reduction of every block over some axes.
 pub fn reduce(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) -> Result<(), LowerError> {
+    let sums = matches!(op, ReduceOp::Sum | ReduceOp::Mean);
+    let x = cx.view(step.inputs[0]);
+    let in_columns = (0..x.shape.blocks).all(|block| Part::new(&x, block, axes).columns());
+    let (from, to) = (x.stored, cx.stored(step.outputs[0]));
+    if (from, to) == (Stored::F32, Stored::F32) || (sums && in_columns && to == Stored::F32) {
+        reduce_parts(cx, step, op, axes);
+    } else {
+        cx.in_f32(step, || reduce_parts(cx, step, op, axes));
+    }
+    Ok(())
+}
+
+fn reduce_parts(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) {
     let x = cx.view(step.inputs[0]);
     let out = cx.shape(step.outputs[0]);
     let place = cx.shared(step, 0);
     let sums = matches!(op, ReduceOp::Sum | ReduceOp::Mean);
     let parts: Vec<Part> = (0..x.shape.blocks).map(|block| Part::new(&x, block, axes)).collect();
-    if let ([part], true) = (parts.as_slice(), sums && out.total() == 1) {
+    if let ([part], true) = (parts.as_slice(), sums && out.total() == 1 && x.stored == Stored::F32) {
         let count = part.count();
         let total = long_sum(part, count);
         let value = if op == ReduceOp::Mean { total / count as f64 } else { total };
@@ -30,7 +43,7 @@ pub fn reduce(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) -> Result
         } else {
             cx.output(step, 0)[0] = value as f32;
         }
-        return Ok(());
+        return;
     }
     let mut tasks = vec![]; // (block, first result, last result)
     for (block, part) in parts.iter().enumerate() {
@@ -47,17 +60,19 @@ pub fn reduce(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) -> Result
         if columns {
             let (rows, stride) = part.gone[0];
             let divisor = if op == ReduceOp::Mean { count as f64 } else { 1.0 };
-            column_sums(part.data.wrapping_add(from), rows, stride, divisor, y);
+            match part.data {
+                Elements::F32(x) => column_sums(x.wrapping_add(from), rows, stride, divisor, y),
+                Elements::Bf16(x) => column_sums_bf16(x.wrapping_add(from), rows, stride, divisor, y),
+            }
         } else {
             y.iter_mut().enumerate().for_each(|(i, y)| *y = one(part, from + i, count, op));
         }
     });
-    Ok(())
 }
 
 /// A block whose dims are sorted into those that stay and those that go, as (extent, stride).
 struct Part {
-    data: *const f32,
+    data: Elements,
     kept: Vec<(usize, usize)>,
     gone: Vec<(usize, usize)>,
 }
@@ -68,7 +83,7 @@ unsafe impl Sync for Part {}
 impl Part {
     fn new(x: &View, block: usize, axes: &[usize]) -> Part {
         let (dims, strides) = (x.shape.dims(block), x.strides(block));
-        let mut part = Part { data: x.at(block), kept: vec![], gone: vec![] };
+        let mut part = Part { data: x.elements(block), kept: vec![], gone: vec![] };
         for d in 0..dims.len() {
             let list = if axes.contains(&d) { &mut part.gone } else { &mut part.kept };
             match list.last_mut() {
@@ -107,8 +122,8 @@ fn long_sum(part: &Part, count: usize) -> f64 {
         let (from, to) = (t * CHUNK, ((t + 1) * CHUNK).min(count));
         let total: f64 = match part.gone.as_slice() {
             // SAFETY: inside the view.
-            [(_, 1)] => sum_f64(unsafe { std::slice::from_raw_parts(part.data.add(from), to - from) }),
-            gone => (from..to).map(|i| f64::from(unsafe { *part.data.add(place(gone, i)) })).sum(),
+            [(_, 1)] => sum_f64(unsafe { std::slice::from_raw_parts(part.data.f32().add(from), to - from) }),
+            gone => (from..to).map(|i| f64::from(unsafe { *part.data.f32().add(place(gone, i)) })).sum(),
         };
         sums[t].store(total.to_bits(), std::sync::atomic::Ordering::Relaxed);
     });
@@ -153,9 +168,30 @@ simd! {
     }
 }
 
+simd! {
+    /// The same of bf16.
+    fn column_sums_bf16(x: *const u16, rows: usize, stride: usize, divisor: f64, y: &mut [f32]) { <FMA>
+        let _ = FMA;
+        let mut sums = [0.0f64; COLUMNS];
+        let wide = |x: u16| f64::from(f32::from_bits(u32::from(x) << 16));
+        for row in 0..rows {
+            // SAFETY: the caller's view holds so many rows and columns.
+            let x = unsafe { std::slice::from_raw_parts(x.wrapping_add(row * stride), y.len()) };
+            if let Ok(x) = <&[u16; COLUMNS]>::try_from(x) {
+                for i in 0..COLUMNS {
+                    sums[i] += wide(x[i]);
+                }
+            } else {
+                sums.iter_mut().zip(x).for_each(|(s, x)| *s += wide(*x));
+            }
+        }
+        y.iter_mut().zip(sums).for_each(|(y, s)| *y = (s / divisor) as f32);
+    }
+}
+
 fn one(part: &Part, index: usize, count: usize, op: ReduceOp) -> f32 {
     // SAFETY: inside the view.
-    let first = unsafe { part.data.add(place(&part.kept, index)) };
+    let first = unsafe { part.data.f32().add(place(&part.kept, index)) };
     let contiguous = matches!(part.gone.as_slice(), [(_, 1)]);
     if contiguous && matches!(op, ReduceOp::Sum | ReduceOp::Mean) {
         let sum = sum_f64(unsafe { std::slice::from_raw_parts(first, count) });
@@ -185,7 +221,7 @@ pub fn argmax(cx: &Context, step: &Step, axis: usize) -> Result<(), LowerError> 
         for i in 0..out.size(block) {
             let first = place(&part.kept, i);
             // SAFETY: inside the view.
-            let value = |j: usize| unsafe { *part.data.add(first + place(&part.gone, j)) };
+            let value = |j: usize| unsafe { *part.data.f32().add(first + place(&part.gone, j)) };
             let best = (1..count).fold(0, |best, j| if value(j) > value(best) { j } else { best });
             y[out.start(block) + i] = best as f32;
         }

@@ -25,7 +25,34 @@ pub struct View {
 unsafe impl Send for View {}
 unsafe impl Sync for View {}
 
+/// The first element of a block, as it is stored.
+#[derive(Clone, Copy)]
+pub enum Elements {
+    /// In f32.
+    F32(*const f32),
+    /// In bf16.
+    Bf16(*const u16),
+}
+
+impl Elements {
+    /// Where the kernel can only do with f32.
+    pub fn f32(self) -> *const f32 {
+        match self {
+            Elements::F32(data) => data,
+            Elements::Bf16(_) => panic!("compiler bug: elements in bf16, read as f32"),
+        }
+    }
+}
+
 impl View {
+    /// The first element of a block.
+    pub fn elements(&self, block: usize) -> Elements {
+        match self.stored {
+            Stored::F32 => Elements::F32(self.at(block)),
+            Stored::Bf16 => Elements::Bf16(self.narrow().wrapping_add(self.bases[block])),
+        }
+    }
+
     /// A view of storage that starts at `data`: its blocks `bases` from there, with strides.
     pub fn new(
         data: *const f32,

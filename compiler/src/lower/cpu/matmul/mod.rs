@@ -202,7 +202,7 @@ impl Out {
 pub type After<'a> = &'a (dyn Fn(&mut [f32]) + Sync);
 
 /// Rows of a block: a multiple of every set's tile, and with some hundred columns still in the second cache.
-const ROWS: usize = 96;
+const ROWS: usize = 48;
 /// Most terms that are summed in registers at a time: a panel of them fits the first cache, beside the rows it meets.
 const TERMS: usize = 320;
 /// Products with fewer multiplications are one task.
