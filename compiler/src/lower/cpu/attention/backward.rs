@@ -9,12 +9,15 @@ use super::operands::{Products, panel_room};
 use super::softmax::{Exps, ScoreGrad};
 use crate::lower::cpu::lanes::dispatch_to;
 use crate::lower::cpu::math::dot;
+use crate::lower::cpu::matmul::micro::Right;
 use crate::lower::cpu::matmul::{Factor, Matrix, Out, rows_in_order, rows_room};
 use crate::lower::cpu::parallel::{rooms, scratch};
 
-/// Most and fewest queries of a tile, and the scores that a tile has at most if there is a choice: two such tiles fit the
-/// second cache.
-const QUERIES: (usize, usize, usize) = (96, 32, 40_000);
+/// Most and fewest queries of a tile, and the scores that a tile has at most if there is a choice: some 600 kB, about what
+/// a second cache holds.
+const QUERIES: (usize, usize, usize) = (96, 32, 160_000);
+/// Keys of a block, whose gradients of scores are used while they are in the cache; a multiple of every set's rows.
+const KEYS: usize = 240;
 
 /// Operands and results of a head.
 #[derive(Clone, Copy)]
@@ -37,6 +40,13 @@ pub struct Heads {
     pub dv: Out,
 }
 
+/// Some keys, packed as panels.
+struct Block {
+    first: usize,
+    count: usize,
+    k: Right,
+}
+
 /// Queries of a tile over `m` keys.
 fn tile_queries(m: usize) -> usize {
     let (most, fewest, room) = QUERIES;
@@ -49,33 +59,43 @@ pub fn head(p: Products, h: &Heads, s: Sizes) {
     let most = queries.next_multiple_of(p.width());
     let (m, d, e) = (s.m, s.d, s.e);
     let left = |a: Factor, k: usize| rows_room(p.set, p.kind, a, m, k);
-    // Keys and values as rows and keys as panels, for all tiles; a tile's queries and gradients as columns and rows.
-    let fixed = [left(h.k, d), left(h.v, e), panel_room(p, m, d), m * d, m * e];
-    let tile = [m * most, m * most, p.tile_room(m, most), queries * d, 2 * queries * e];
-    let panels = [panel_room(p, d.max(e), most), panel_room(p, most, d.max(e))];
+    // Keys and values as rows, and keys as panels block by block, for all tiles; a tile's queries and gradients as columns
+    // and rows.
+    let fixed = [left(h.k, d), left(h.v, e), m.div_ceil(KEYS) * panel_room(p, KEYS.min(m), d), m * d, m * e];
+    let keys = KEYS.min(m);
+    let tile = [m * most, keys * most, p.tile_room(keys, most), queries * d, 2 * queries * e];
+    let panels = [panel_room(p, d, most), panel_room(p, e, most), panel_room(p, most, e), panel_room(p, most, d)];
     let numbers = [most; 5];
     let total = fixed.iter().chain(&tile).chain(&panels).chain(&numbers).sum();
     scratch(total, |room| {
         let (fixed_room, room) = room.split_at_mut(fixed.iter().sum());
         let (tile_room, room) = room.split_at_mut(tile.iter().sum());
-        let (panel_room, room) = room.split_at_mut(panels.iter().sum());
+        let (panel_part, room) = room.split_at_mut(panels.iter().sum());
         let [k_rows, v_rows, k_panels, dk, dv] = rooms(fixed_room, fixed);
         let [exps, ds, e_room, dq, g] = rooms(tile_room, tile);
-        let [columns_room, rows_panels] = rooms(panel_room, panels);
+        let [q_columns, g_columns, g_rows, q_rows] = rooms(panel_part, panels);
         let [top, sum, factor, r, dots] = rooms(room, numbers);
         let k = rows_in_order(p.set, p.kind, h.k, m, d, k_rows);
         let v = rows_in_order(p.set, p.kind, h.v, m, e, v_rows);
-        let k_panels = p.right(h.k, m, d, k_panels);
+        let block_room = panel_room(p, keys, d);
+        let blocks: Vec<Block> = (0..m)
+            .step_by(keys)
+            .zip(k_panels.chunks_exact_mut(block_room.max(1)))
+            .map(|(first, room)| {
+                let count = keys.min(m - first);
+                Block { first, count, k: p.right(h.k.part(first, 0), count, d, room) }
+            })
+            .collect();
         let (g, out_row) = g.split_at_mut(queries * e);
         for first in (0..s.n).step_by(queries) {
             let rows = queries.min(s.n - first);
             let columns = rows.next_multiple_of(p.width());
-            let (exps, ds) = (&mut exps[..m * columns], &mut ds[..m * columns]);
+            let exps = &mut exps[..m * columns];
             let (q_part, g_part) = (h.q.part(first, 0), h.g.part(first, 0));
             top.fill(f32::NEG_INFINITY);
             sum.fill(0.0);
             // E
-            let q = p.right(q_part.transposed(), d, rows, columns_room);
+            let q = p.right(q_part.transposed(), d, rows, q_columns);
             // SAFETY: packed as the products ask; sizes are as the kernel asks.
             unsafe {
                 p.multiply(k, q, (m, columns, d), exps, false);
@@ -93,24 +113,27 @@ pub fn head(p: Products, h: &Heads, s: Sizes) {
                 g.iter_mut().for_each(|g| *g *= r[i]);
                 r[i] *= s.scale;
             }
-            // dP, dS
-            let g_columns = p.right(g_part.transposed(), e, rows, columns_room);
-            // SAFETY: as above.
-            unsafe {
-                p.multiply(v, g_columns, (m, columns, e), ds, false);
-                dispatch_to(p.set, ScoreGrad { exps, dp: ds, columns, r, d: dots });
+            let g_columns = p.right(g_part.transposed(), e, rows, g_columns);
+            let g_rows = p.right(Factor::F32(Matrix { data: g.as_ptr(), row: e, col: 1 }), rows, e, g_rows);
+            let q_rows = p.right(q_part, rows, d, q_rows);
+            for block in &blocks {
+                let (from, count, add) = (block.first, block.count, first > 0);
+                let exps = &exps[from * columns..(from + count) * columns];
+                let ds = &mut ds[..count * columns];
+                // SAFETY: as above.
+                unsafe {
+                    // dP, dS
+                    p.multiply(v.from_row(from, p.set), g_columns, (count, columns, e), ds, false);
+                    dispatch_to(p.set, ScoreGrad { exps, dp: ds, columns, r, d: dots });
+                    // dv, dk, dq
+                    let by_key = p.by_key(exps, columns, rows, e_room);
+                    p.multiply(by_key, g_rows, (count, e, rows), &mut dv[from * e..], add);
+                    let by_key = p.by_key(ds, columns, rows, e_room);
+                    p.multiply(by_key, q_rows, (count, d, rows), &mut dk[from * d..], add);
+                    let by_query = p.by_query(ds, columns, rows, e_room);
+                    p.multiply(by_query, block.k, (rows, d, count), dq, from > 0);
+                }
             }
-            // dv, dk, dq
-            let add = first > 0;
-            let rg = p.right(Factor::F32(Matrix { data: g.as_ptr(), row: e, col: 1 }), rows, e, rows_panels);
-            let by_key = p.by_key(exps, columns, rows, e_room);
-            // SAFETY: as above, and below.
-            unsafe { p.multiply(by_key, rg, (m, e, rows), dv, add) };
-            let q = p.right(q_part, rows, d, rows_panels);
-            let by_key = p.by_key(ds, columns, rows, e_room);
-            unsafe { p.multiply(by_key, q, (m, d, rows), dk, add) };
-            let by_query = p.by_query(ds, columns, rows, e_room);
-            unsafe { p.multiply(by_query, k_panels, (rows, d, m), dq, false) };
             write(p, h.dq, first, &dq[..rows * d], d);
         }
         write(p, h.dk, 0, dk, d);

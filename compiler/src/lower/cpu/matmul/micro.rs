@@ -5,7 +5,7 @@
 //! of a result is the sum of its terms in order, wherever it lies in a tile, so cutting a product by rows or columns
 //! never changes a bit.
 
-use crate::lower::cpu::lanes::{Kernel, Lanes, Pair, Single, Term};
+use crate::lower::cpu::lanes::{Kernel, Lanes, Pair, Set, Single, Term};
 
 /// Left factor: 32-bit terms by row and term.
 #[derive(Clone, Copy)]
@@ -21,6 +21,13 @@ pub struct Left {
 }
 
 impl Left {
+    /// From row `i` on, the first of a strip.
+    pub fn from_row(self, i: usize, set: Set) -> Left {
+        assert!(i.is_multiple_of(set.rows()) || self.strip == set.rows() * self.row, "compiler bug: within a strip");
+        let at = if self.strip == set.rows() * self.row { i * self.row } else { i / set.rows() * self.strip };
+        Left { data: self.data.wrapping_add(at), ..self }
+    }
+
     /// Row `i`.
     #[inline(always)]
     fn at<S: Lanes>(self, i: usize) -> Left {
