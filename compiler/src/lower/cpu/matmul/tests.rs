@@ -1,5 +1,6 @@
 //! Every instruction set and element type against sums in f64, over ragged sizes, layouts and cuts.
 
+use super::pack::Widen;
 use super::*;
 use crate::lower::cpu::lanes::bf16;
 
