@@ -2,6 +2,7 @@
 //!
 //! The plan is played: every buffer remembers whose content it holds, and a step that would read anything else is found.
 
+use super::arena::Span;
 use super::{Home, Plan};
 
 /// What is wrong with a plan, if anything.
@@ -39,13 +40,12 @@ pub fn check(plan: &Plan) -> Result<(), String> {
 }
 
 /// Buffers that live at the same time and overlap, if there are any.
-pub fn overlap(plan: &Plan, sizes: &[usize], offsets: &[usize]) -> Option<(usize, usize)> {
-    let mut by_place: Vec<usize> = (0..sizes.len()).collect();
+pub fn overlap(spans: &[Span], offsets: &[usize]) -> Option<(usize, usize)> {
+    let mut by_place: Vec<usize> = (0..spans.len()).collect();
     by_place.sort_by_key(|b| offsets[*b]);
     for (i, &a) in by_place.iter().enumerate() {
-        for &b in by_place[i + 1..].iter().take_while(|b| offsets[**b] < offsets[a] + sizes[a]) {
-            let (x, y) = (plan.buffers[a], plan.buffers[b]);
-            if x.first <= y.last && y.first <= x.last {
+        for &b in by_place[i + 1..].iter().take_while(|b| offsets[**b] < offsets[a] + spans[a].words) {
+            if spans[a].first <= spans[b].last && spans[b].first <= spans[a].last {
                 return Some((a, b));
             }
         }

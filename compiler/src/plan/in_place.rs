@@ -87,7 +87,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ir::graph::{Dim, Graph, InputId, Outer, Type, Value};
+    use crate::ir::graph::{Dim, Graph, InputId, Outer, Tables, Type, Value};
     use crate::ir::op::{BinaryOp, DType, UnaryOp};
 
     /// A graph of [8, 8] blocks, one a clip.
@@ -108,7 +108,7 @@ mod tests {
         let u = g.add(Op::Unary(UnaryOp::Neg), &[x]);
         let y = build(&mut g, x, u);
         g.0.outputs.push(("y".into(), y));
-        Plan::new(&g.0).buffers.len()
+        Plan::new(&g.0, &Tables::default(), 1).buffers.len()
     }
 
     #[test]

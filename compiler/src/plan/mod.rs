@@ -16,11 +16,13 @@ pub mod shape;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::ir::graph::{Extent, Graph, InputId, Node, Outer, SlotId, Type, Value};
+use crate::ir::graph::{Extent, Graph, InputId, Node, Outer, SlotId, Tables, Type, Value};
 use crate::ir::kind::Kind;
 use crate::ir::op::{DType, Op};
+use arena::Span;
 use lens::Lens;
 use petgraph::stable_graph::NodeIndex;
+use shape::Shape;
 
 /// Where a value's elements are.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,9 +116,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an entry.
-    pub fn new(graph: &Graph) -> Plan {
-        let order = schedule::schedule(graph);
+    /// Plans an entry for steps of about so many clips.
+    pub fn new(graph: &Graph, tables: &Tables, clips: usize) -> Plan {
+        let bounds = shape::bounds(tables, clips);
+        let size = |ty: &Type| Stored::of(ty).words(Shape::new(tables, &bounds, ty.outer, &ty.extents()).total());
+        let order = schedule::schedule(graph, size);
         let mut planner = Planner::new(graph, &order);
         for &node in &order {
             planner.node(node);
@@ -128,6 +132,12 @@ impl Plan {
             panic!("compiler bug: {reason}");
         }
         plan
+    }
+
+    /// The buffers of a step, given the elements of each of [`Plan::shapes`].
+    pub fn spans(&self, elements: impl Fn(usize) -> usize) -> Vec<Span> {
+        let span = |b: &Buffer| Span { first: b.first, last: b.last, words: b.stored.words(elements(b.shape)) };
+        self.buffers.iter().map(span).collect()
     }
 
     /// How a value's elements lie in the storage it uses.

@@ -1,6 +1,6 @@
 //! One step's extents of a type: the dims of every block, and where each block starts in dense storage.
 
-use crate::ir::graph::{Extent, Outer, Segments, Tables};
+use crate::ir::graph::{CountKind, Extent, Outer, SegmentData, Segments, SetId, Tables};
 
 /// Extents of all blocks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,6 +65,20 @@ impl Shape {
     pub fn width(&self) -> usize {
         if self.rank == 0 || self.blocks == 0 { 1 } else { self.dims[self.rank - 1] }
     }
+}
+
+/// The counts of a step of so many clips where every count is as large as it can be; no index sets.
+pub fn bounds(tables: &Tables, clips: usize) -> Segments {
+    let bound = |kind: CountKind| tables.counts.iter().find(|c| c.kind == kind).map_or(0, |c| c.bound);
+    let sets = tables.sets.iter().enumerate().map(|(set, masks)| {
+        let (set, blocks) = (SetId(set as u32), clips * masks.masks.len());
+        SegmentData {
+            context_count: vec![bound(CountKind::Context(set)); blocks],
+            target_count: vec![bound(CountKind::Target(set)); blocks],
+            ..SegmentData::default()
+        }
+    });
+    Segments { clips, sets: sets.collect() }
 }
 
 /// `[1536, 384]` for one block, `16 x [196, 384]` for several, `16 x [40..57, 384]` if they differ.

@@ -14,9 +14,9 @@ use super::parallel::{CHUNK, pieces, scratch};
 use super::place::{Shared, Source};
 use super::view::{View, dense_strides};
 use crate::ir::graph::{CountId, Extent, Outer, Segments, SlotId, Tables, Type};
-use crate::plan::arena::ALIGN;
+use crate::plan::arena::{self, ALIGN};
 use crate::plan::shape::{Shape, outer_block};
-use crate::plan::{Buffer, Home, Plan, Step, Stored};
+use crate::plan::{Home, Plan, Step, Stored};
 
 /// A cache line of the arena.
 #[derive(Clone, Copy)]
@@ -132,9 +132,7 @@ impl Context {
             now.shapes.clear();
             refuse_empty(&self.program.tables, &self.plan, step.segments)?;
             now.shapes = self.plan.shapes.iter().map(|s| Arc::new(shape(s))).collect();
-            let words = |b: &Buffer| b.stored.words(now.shapes[b.shape].total());
-            let sizes: Vec<usize> = self.plan.buffers.iter().map(words).collect();
-            (now.offsets, now.room) = crate::plan::arena::offsets(&self.plan.buffers, &sizes);
+            (now.offsets, now.room) = arena::offsets(&self.plan.spans(|shape| now.shapes[shape].total()));
         }
         now.segments.clone_from(step.segments);
         now.inputs = step.inputs.iter().map(|i| (i.as_ptr() as usize, i.len())).collect();

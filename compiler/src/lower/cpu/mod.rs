@@ -66,8 +66,9 @@ impl CpuMachine {
             .map_err(|e| LowerError::User(format!("cannot start {threads} threads: {e}")))?;
         let clock = Rc::new(RefCell::new(Clock::default()));
         let mut entries = vec![];
+        let clips = program.run.as_ref().map_or(1, |run| run.batch);
         for entry in ENTRIES {
-            let plan = Plan::new(program.entry(entry));
+            let plan = Plan::new(program.entry(entry), &program.tables, clips);
             refuse_draws(&program, entry)?;
             let cx = Rc::new(Context::new(program.clone(), plan, memory.clone()));
             let jobs: Vec<_> = (0..cx.plan.steps.len())
