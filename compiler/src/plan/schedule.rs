@@ -207,8 +207,9 @@ mod tests {
         }
         // Accumulated last, as differentiation leaves them.
         let slots: Vec<Value> = (0..4).map(|i| g.add(Op::Accumulate(SlotId(i)), &[weights[i as usize]], 2)).collect();
-        let (slots, back) = (g.positions(&slots), g.positions(&back));
-        for i in 0..3 {
+        // Nobody asks for the last gradient.
+        let (slots, back) = (g.positions(&slots), g.positions(&back[..3]));
+        for i in 0..2 {
             assert!(slots[i] < back[i + 1], "{slots:?} {back:?}");
         }
     }
