@@ -4,9 +4,10 @@
 //! task writes its own elements: so the bits are the same for any number of threads.
 
 use std::cell::RefCell;
-use std::sync::OnceLock;
 
 use rayon::prelude::*;
+
+use super::lanes::Set;
 
 /// Elements of a task of elementwise work; a choice by feel, small enough for 16 threads, large enough to pay a hand-over.
 pub const CHUNK: usize = 16 * 1024;
@@ -55,22 +56,13 @@ pub fn rooms<const N: usize>(mut memory: &mut [f32], sizes: [usize; N]) -> [&mut
     })
 }
 
-/// Which vector instructions the processor has: 2 for AVX-512, 1 for AVX2 with FMA, else 0.
+/// Which vector instructions are used: 2 for AVX-512, 1 for AVX2 with FMA, else 0.
 pub fn level() -> u8 {
-    static LEVEL: OnceLock<u8> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            if avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-                return 2;
-            }
-            if avx2 {
-                return 1;
-            }
-        }
-        0
-    })
+    match Set::best() {
+        Set::Portable => 0,
+        Set::Avx2 => 1,
+        Set::Avx512 | Set::Avx512Bf16 => 2,
+    }
 }
 
 /// Defines a function compiled once for each instruction set and chosen at run time. `FMA` is true where fused

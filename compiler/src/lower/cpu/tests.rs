@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::CpuMachine;
+use super::lanes::{CHOICE, Set};
 use crate::ir::eval::{Env, eval};
 use crate::ir::graph::*;
 use crate::ir::infer::infer;
@@ -679,5 +680,22 @@ fn other_counts_need_no_new_machine() {
         let have = machine.run(Entry::Grads, &step).unwrap();
         let want = eval(&lab.tables, &lab.graph, &mut lab.env).unwrap();
         near("gelu", &want[0].1.flat(), &have[0].data, F32);
+    }
+}
+
+/// The other tests of this file, in a process of their own, with every set that is not the best.
+#[test]
+fn every_kernel_with_every_instruction_set() {
+    if std::env::var_os(CHOICE).is_some() {
+        return; // this is such a process
+    }
+    let best = Set::best();
+    for set in Set::available().into_iter().filter(|set| *set != best) {
+        let tests = std::process::Command::new(std::env::current_exe().expect("this program's path"))
+            .args(["lower::cpu::", "--test-threads=2"])
+            .env(CHOICE, format!("{set:?}"))
+            .output()
+            .expect("this program started again");
+        assert!(tests.status.success(), "{set:?}:\n{}", String::from_utf8_lossy(&tests.stdout));
     }
 }

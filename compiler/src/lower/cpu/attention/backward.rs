@@ -123,7 +123,7 @@ pub fn head(p: Products, h: &Heads, s: Sizes) {
                 // SAFETY: as above.
                 unsafe {
                     // dP, dS
-                    p.multiply(v.from_row(from, p.set), g_columns, (count, columns, e), ds, false);
+                    p.multiply(v.skip_rows(from, p.set), g_columns, (count, columns, e), ds, false);
                     dispatch_to(p.set, ScoreGrad { exps, dp: ds, columns, r, d: dots });
                     // dv, dk, dq
                     let by_key = p.by_key(exps, columns, rows, e_room);

@@ -149,10 +149,18 @@ impl Set {
         self == Set::Avx512Bf16
     }
 
-    /// The best that the processor has.
+    /// The best that the processor has; in tests, what [`CHOICE`] names.
     pub fn best() -> Set {
         static BEST: OnceLock<Set> = OnceLock::new();
-        *BEST.get_or_init(|| *Set::available().last().expect("compiler bug: no instruction set"))
+        *BEST.get_or_init(|| {
+            let available = Set::available();
+            #[cfg(test)]
+            if let Ok(name) = std::env::var(CHOICE) {
+                let named = available.iter().find(|set| format!("{set:?}") == name);
+                return *named.unwrap_or_else(|| panic!("{CHOICE}={name}: expected one of {available:?}"));
+            }
+            *available.last().expect("compiler bug: no instruction set")
+        })
     }
 
     /// All that the processor has.
@@ -173,6 +181,10 @@ impl Set {
         sets
     }
 }
+
+/// The environment variable by which a test runs other tests with a lesser set.
+#[cfg(test)]
+pub const CHOICE: &str = "VJEPA_INSTRUCTIONS";
 
 /// Work that is compiled for every set.
 pub trait Kernel {

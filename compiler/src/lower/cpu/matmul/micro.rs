@@ -21,8 +21,8 @@ pub struct Left {
 }
 
 impl Left {
-    /// From row `i` on, the first of a strip.
-    pub fn from_row(self, i: usize, set: Set) -> Left {
+    /// The rows from `i` on, the first of a strip.
+    pub fn skip_rows(self, i: usize, set: Set) -> Left {
         assert!(i.is_multiple_of(set.rows()) || self.strip == set.rows() * self.row, "compiler bug: within a strip");
         let at = if self.strip == set.rows() * self.row { i * self.row } else { i / set.rows() * self.strip };
         Left { data: self.data.wrapping_add(at), ..self }
