@@ -62,6 +62,8 @@ fn run_replay(settings: &settings::Replay) -> Result<bool> {
     })?;
     if settings.json {
         print_json(&found);
+    } else {
+        say(&found.text());
     }
     Ok(found.ok)
 }

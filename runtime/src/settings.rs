@@ -21,7 +21,7 @@ pub struct Cli {
 pub enum Command {
     /// Train a program on video; continues RUN if it holds a checkpoint
     Train(Train),
-    /// Run recorded steps and report every difference
+    /// Run recorded steps and report every difference; fails beyond the bounds of the program's precision
     Replay(Replay),
     /// Measure the time of a training step
     Bench(Bench),

@@ -1,21 +1,9 @@
-//! Differences of tensors, and how large they may be.
+//! Differences of tensors: by kind, absolute and relative to the largest recorded element.
 
 use serde::Serialize;
 
+use super::bounds::Bounds;
 use crate::checkpoint::Stored;
-
-/// Absolute, on losses of steps whose activations were recorded: f32 sums in another order.
-pub const LOSS: f64 = 1e-5;
-/// Absolute, on later losses: rounding of several updates.
-pub const LATE_LOSS: f64 = 1e-4;
-/// Absolute, on schedules: both sides compute in f64.
-pub const SCHEDULE: f64 = 1e-12;
-/// Relative, on gradient norms: as gradients.
-pub const NORM: f64 = 1e-3;
-/// Relative to the largest element of an activation: f32 through some tens of layers.
-const ACTIVATION: f64 = 1e-4;
-/// Relative to the largest element of a gradient: f32 there and back.
-const GRADIENT: f64 = 1e-3;
 
 /// What a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,18 +15,6 @@ pub enum Kind {
     Target,
     Gradient,
     Weight,
-}
-
-impl Kind {
-    /// The largest relative difference; `None` where it is only reported. Where the true gradient is zero, AdamW turns
-    /// rounding into steps of the rate, so that weights have no bound.
-    pub fn bound(self) -> Option<f64> {
-        match self {
-            Kind::Context | Kind::Prediction | Kind::Target => Some(ACTIVATION),
-            Kind::Gradient => Some(GRADIENT),
-            Kind::Weight => None,
-        }
-    }
 }
 
 /// How a tensor differs from the recorded one.
@@ -59,11 +35,8 @@ pub struct Difference {
 
 impl Difference {
     /// Within its bound, or without one.
-    pub fn ok(&self) -> bool {
-        match self.kind.bound() {
-            Some(bound) => self.rel.is_some_and(|rel| rel <= bound),
-            None => true,
-        }
+    pub fn ok(&self, bounds: &Bounds) -> bool {
+        bounds.tensor(self.kind).is_none_or(|bound| bound.holds_for(self.abs, self.rel))
     }
 
     /// Nothing to compare, and why.
@@ -140,6 +113,7 @@ fn by_key(kind: Kind, mut ours: Vec<(String, Vec<f32>)>, recorded: &[&Stored]) -
 mod tests {
     use super::*;
     use crate::checkpoint::Values;
+    use crate::replay::bounds::F32;
 
     fn stored(key: &str, data: &[f32]) -> Stored {
         Stored { key: key.into(), shape: vec![data.len()], data: Values::Floats(data.to_vec()) }
@@ -148,13 +122,13 @@ mod tests {
     #[test]
     fn differences_are_relative_to_the_largest_recorded_element() {
         let d = Difference::of("x", Kind::Gradient, [(1.0, 1.0), (4.0, -4.0)].into_iter());
-        assert_eq!((d.abs, d.rel, d.ok()), (Some(8.0), Some(2.0), false));
+        assert_eq!((d.abs, d.rel, d.ok(&F32)), (Some(8.0), Some(2.0), false));
         let zero = Difference::of("x", Kind::Gradient, [(0.0, 0.0)].into_iter());
-        assert!(zero.ok());
+        assert!(zero.ok(&F32));
         let appeared = Difference::of("x", Kind::Gradient, [(0.1, 0.0)].into_iter());
-        assert!(!appeared.ok());
-        assert!(!Difference::of("x", Kind::Target, [(f32::NAN, 0.0)].into_iter()).ok());
-        assert!(Difference::of("x", Kind::Weight, [(5.0, 1.0)].into_iter()).ok(), "only reported");
+        assert!(!appeared.ok(&F32));
+        assert!(!Difference::of("x", Kind::Target, [(f32::NAN, 0.0)].into_iter()).ok(&F32));
+        assert!(Difference::of("x", Kind::Weight, [(5.0, 1.0)].into_iter()).ok(&F32), "only reported");
     }
 
     #[test]
@@ -162,7 +136,7 @@ mod tests {
         let ours = vec![("grad.a".to_string(), vec![1.0]), ("grad.b".to_string(), vec![1.0])];
         let found =
             gradients(ours.clone(), &[stored("grad.a", &[1.0]), stored("grad.c", &[2.0]), stored("clip", &[0.0])]);
-        let seen: Vec<_> = found.iter().map(|d| (d.tensor.as_str(), d.ok())).collect();
+        let seen: Vec<_> = found.iter().map(|d| (d.tensor.as_str(), d.ok(&F32))).collect();
         assert_eq!(seen, [("grad.a", true), ("grad.c", false), ("grad.b", false)]);
         assert!(gradients(ours, &[stored("clip", &[0.0])]).is_empty(), "no gradients were recorded");
     }

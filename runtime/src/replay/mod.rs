@@ -2,8 +2,9 @@
 //!
 //! A recording is a directory: `golden.json` (losses, schedules, norms), `weights.0.safetensors` (where it starts) and
 //! `step.N.safetensors` (clip and masks of each step, and for some what came of them). Every difference is reported;
-//! those beyond their bound fail.
+//! those beyond their bound fail. Bounds are those of the program's precision.
 
+mod bounds;
 mod compare;
 mod recording;
 mod report;
@@ -21,6 +22,7 @@ use crate::device::{self, Session, StepData};
 use crate::error::{Error, Result};
 use crate::train::schedule;
 
+pub use bounds::{Bound, Bounds};
 pub use compare::{Difference, Kind};
 pub use recording::{Recording, Step, StepTensors, read_step};
 pub use report::{Replay, StepResult};
@@ -40,11 +42,12 @@ pub struct Request {
 
 /// Replays a recording; `tell` hears of every step.
 pub fn replay(program: Arc<Program>, request: &Request, mut tell: impl FnMut(&StepResult)) -> Result<Replay> {
+    let bounds = Bounds::of(&program)?;
     let recording = recording::open(&request.golden)?;
     let mut session = Session::new(program.clone(), device::machine(program, request.backend, request.threads)?);
     session.init(0)?;
     checkpoint::load_model(&mut session, &request.golden.join("weights.0.safetensors"))?;
-    let mut replay = Replay { ok: true, steps: Vec::new() };
+    let mut replay = Replay { ok: true, bounds, steps: Vec::new() };
     for expected in recording.steps.iter().take(request.steps.unwrap_or(usize::MAX)) {
         let path = request.golden.join(format!("step.{}.safetensors", expected.step));
         let tensors = read_step(&path, session.program())?;
@@ -52,7 +55,7 @@ pub fn replay(program: Arc<Program>, request: &Request, mut tell: impl FnMut(&St
         if request.backend == Backend::Reference && request.steps.is_none() && !has_activations {
             break;
         }
-        let step = one(&mut session, request, expected, &tensors, has_activations)?;
+        let step = one(&mut session, request, bounds, expected, &tensors, has_activations)?;
         tell(&step);
         replay.ok &= step.ok();
         replay.steps.push(step);
@@ -67,6 +70,7 @@ pub fn replay(program: Arc<Program>, request: &Request, mut tell: impl FnMut(&St
 fn one(
     session: &mut Session,
     request: &Request,
+    bounds: &'static Bounds,
     expected: &Step,
     tensors: &StepTensors,
     has_activations: bool,
@@ -110,7 +114,8 @@ fn one(
         step: expected.step,
         loss: gradients.loss,
         expected_loss: expected.loss,
-        loss_bound: if has_activations { compare::LOSS } else { compare::LATE_LOSS },
+        bounds,
+        loss_bound: if has_activations { bounds.loss } else { bounds.late_loss },
         lr: schedule::named(&program, &scalars, "lr"),
         expected_lr: expected.lr,
         weight_decay: schedule::named(&program, &scalars, "weight_decay"),

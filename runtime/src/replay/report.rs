@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::compare::{Difference, NORM, SCHEDULE};
+use super::bounds::{Bound, Bounds};
+use super::compare::Difference;
 use crate::report::metrics::map;
 
 /// All steps of a replay.
@@ -10,6 +11,8 @@ use crate::report::metrics::map;
 pub struct Replay {
     /// Nothing lies beyond its bound.
     pub ok: bool,
+    /// What was asked: the bounds of the program's precision.
+    pub bounds: &'static Bounds,
     /// Steps in order.
     pub steps: Vec<StepResult>,
 }
@@ -22,7 +25,9 @@ pub struct StepResult {
     pub loss: f64,
     pub expected_loss: f64,
     #[serde(skip)]
-    pub loss_bound: f64,
+    pub bounds: &'static Bounds,
+    #[serde(skip)]
+    pub loss_bound: Bound,
     pub lr: Option<f64>,
     pub expected_lr: Option<f64>,
     pub weight_decay: Option<f64>,
@@ -36,6 +41,13 @@ pub struct StepResult {
     pub tensors: Vec<Difference>,
 }
 
+impl Replay {
+    /// A line: whether it holds, and which bounds were asked.
+    pub fn text(&self) -> String {
+        format!("{} {}", if self.ok { "within the" } else { "beyond the" }, self.bounds.text())
+    }
+}
+
 impl StepResult {
     /// Within all bounds.
     pub fn ok(&self) -> bool {
@@ -45,9 +57,9 @@ impl StepResult {
     /// What lies beyond its bound, one line each.
     pub fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
-        let near = |a: f64, b: f64, bound: f64| (a - b).abs() <= bound;
-        if !near(self.loss, self.expected_loss, self.loss_bound) {
-            failures.push(format!("loss {} is not {} (bound {:e})", self.loss, self.expected_loss, self.loss_bound));
+        let bounds = self.bounds;
+        if !self.loss_bound.holds(self.loss, self.expected_loss) {
+            failures.push(format!("loss {} is not {} (bound {})", self.loss, self.expected_loss, self.loss_bound));
         }
         for (name, ours, expected) in [
             ("lr", self.lr, self.expected_lr),
@@ -56,22 +68,23 @@ impl StepResult {
         ] {
             // What was not recorded is not compared.
             let Some(expected) = expected else { continue };
-            if !ours.is_some_and(|ours| near(ours, expected, SCHEDULE)) {
+            if !ours.is_some_and(|ours| bounds.schedule.holds(ours, expected)) {
                 let ours = ours.map_or("missing".to_string(), |v| v.to_string());
-                failures.push(format!("{name} {ours} is not {expected} (bound {SCHEDULE:e})"));
+                failures.push(format!("{name} {ours} is not {expected} (bound {})", bounds.schedule));
             }
         }
         for (network, expected) in &self.expected_grad_norm {
             let ours = self.grad_norm.iter().find(|(n, _)| n == network).map(|(_, n)| *n);
-            if !ours.is_some_and(|ours| near(ours, *expected, NORM * expected.abs())) {
+            if !ours.is_some_and(|ours| bounds.norm.holds(ours, *expected)) {
                 let ours = ours.map_or("missing".to_string(), |v| v.to_string());
-                failures.push(format!("gradient norm of {network} {ours} is not {expected} (bound {NORM:e} of it)"));
+                failures.push(format!("gradient norm of {network} {ours} is not {expected} (bound {})", bounds.norm));
             }
         }
-        for d in self.tensors.iter().filter(|d| !d.ok()) {
+        for d in self.tensors.iter().filter(|d| !d.ok(bounds)) {
+            let bound = bounds.tensor(d.kind).map_or(String::new(), |bound| format!(" (bound {bound})"));
             let what = match (&d.problem, d.rel) {
                 (Some(problem), _) => problem.clone(),
-                (None, Some(rel)) => format!("differs by {rel:.2e} (bound {:e})", d.kind.bound().unwrap_or(0.0)),
+                (None, Some(rel)) => format!("differs by {rel:.2e}{bound}"),
                 (None, None) => "differs from a tensor of zeros".into(),
             };
             failures.push(format!("{}: {what}", d.tensor));
@@ -82,7 +95,7 @@ impl StepResult {
     /// A line, and one a failure.
     pub fn text(&self) -> String {
         let worst = |bounded: bool| {
-            let of_kind = self.tensors.iter().filter(|d| d.kind.bound().is_some() == bounded);
+            let of_kind = self.tensors.iter().filter(|d| self.bounds.tensor(d.kind).is_some() == bounded);
             let worst = of_kind.filter_map(|d| Some((d.rel?, d.tensor.as_str())));
             worst.max_by(|a, b| a.0.total_cmp(&b.0))
         };
@@ -104,6 +117,7 @@ impl StepResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay::bounds::{BF16, F32};
     use crate::replay::compare::Kind;
 
     fn result() -> StepResult {
@@ -111,7 +125,8 @@ mod tests {
             step: 1,
             loss: 0.5,
             expected_loss: 0.500001,
-            loss_bound: 1e-5,
+            bounds: &F32,
+            loss_bound: F32.loss,
             lr: Some(1e-3),
             expected_lr: Some(1e-3),
             weight_decay: None,
@@ -137,6 +152,9 @@ mod tests {
         for case in cases {
             assert_eq!(case.failures().len(), 1, "{case:?}");
         }
+        let in_bf16 = |loss| StepResult { loss, bounds: &BF16, loss_bound: BF16.late_loss, ..result() };
+        assert!(in_bf16(0.509).ok(), "2e-2 of the recorded loss");
+        assert_eq!(in_bf16(0.511).failures(), ["loss 0.511 is not 0.500001 (bound 2e-2 relative)"]);
         assert!(!StepResult { loss: f64::NAN, ..result() }.ok());
     }
 }
