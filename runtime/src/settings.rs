@@ -112,6 +112,9 @@ pub struct Train {
     /// Weights to start from: a field of the model, a safetensors file, what its keys have in place of `FIELD.`
     #[arg(long, value_name = "FIELD=FILE[:PREFIX]")]
     pub weights: Vec<WeightsFrom>,
+    /// Write a Chrome trace of the second step, or of the only one: every op with its time, place and shapes
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `On`")]
     pub on: On,

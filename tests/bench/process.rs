@@ -37,7 +37,7 @@ pub fn run(command: &mut Command, log: &Path) -> Result<Ran, String> {
     if !status.success() {
         let said = text(log)?;
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        return Err(format!("`{program}` failed: {}; see {}", last.trim(), log.display()));
+        return Err(format!("`{program}` failed ({status}): {}; see {}", last.trim(), log.display()));
     }
     Ok(Ran { output: text(&printed)?, peak })
 }
@@ -60,6 +60,6 @@ mod tests {
     fn output_and_failure_are_told() {
         assert_eq!(shell("echo one; echo two").unwrap().output, "one\ntwo\n");
         let error = shell("echo reading >&2; echo no such thing >&2; exit 3").map(|_| ()).unwrap_err();
-        assert!(error.starts_with("`sh` failed: no such thing; see "), "{error}");
+        assert!(error.starts_with("`sh` failed (exit status: 3): no such thing; see "), "{error}");
     }
 }

@@ -57,7 +57,10 @@ fn a_run_directory_holds_what_it_promises() {
     let dir = scratch();
     let program = shrunk_tiny(dir.path());
     let out = dir.path().join("run");
-    train(&program, &out, "--steps 2");
+    train(&program, &out, &format!("--steps 2 --trace {}", out.join("trace.json").display()));
+    let trace: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(out.join("trace.json")).unwrap()).unwrap();
+    assert!(trace.iter().any(|event| event["name"] == "attention_grad"), "a step without attention was traced");
     for name in ["program.vjc", "resolved.vjepa", "metrics.jsonl", "log.txt", "checkpoints/00000002/state.json"] {
         assert!(out.join(name).exists(), "{name} is missing");
     }

@@ -127,14 +127,7 @@ pub fn bench(program: Arc<Program>, request: &Request) -> Result<Bench> {
     let (inputs, segments) = step_inputs(&program, request)?;
     let mut session =
         Session::new(program.clone(), device::machine(program.clone(), request.backend, request.threads)?);
-    let trace = match &request.trace {
-        Some(path) => {
-            session.machine().record()?; // whether it can; what is recorded so early is dropped
-            session.machine().recorded();
-            Some(TraceFile::create(path)?)
-        }
-        None => None,
-    };
+    let trace = request.trace.as_deref().map(|path| TraceFile::create(path, session.machine())).transpose()?;
     let dtype = program.run.as_ref().map_or(String::new(), |r| r.precision.clone());
     let mut meter = Meter::new(&dtype, request.threads);
     session.init(0)?;

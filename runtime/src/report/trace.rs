@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use vjepac::lower::Event;
+use vjepac::lower::{Event, Machine};
 
 use crate::error::{Error, Result};
 
@@ -22,8 +22,10 @@ pub struct TraceFile {
 }
 
 impl TraceFile {
-    /// Makes sure, before anything is measured, that the trace can be written.
-    pub fn create(path: &Path) -> Result<TraceFile> {
+    /// Makes sure, before anything runs, that the machine can tell a trace and that it can be written.
+    pub fn create(path: &Path, machine: &mut dyn Machine) -> Result<TraceFile> {
+        machine.record()?;
+        machine.recorded(); // nothing yet
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             return Err(Error::failed(format!(
                 "`{}` is no file to write a trace to; give a name such as trace.json",
@@ -104,6 +106,11 @@ mod tests {
     use vjepac::program::Entry;
 
     use super::*;
+    use crate::device::fake;
+
+    fn create(path: &Path) -> Result<TraceFile> {
+        TraceFile::create(path, fake::session(fake::program(2, 4)).machine())
+    }
 
     fn event(op: &'static str, start: Instant, seconds: f64) -> Event {
         let (inputs, outputs) = (vec!["f32 [8, 4]".to_string()], vec!["f32 [8, 2]".to_string()]);
@@ -116,7 +123,7 @@ mod tests {
         let path = dir.path().join("trace.json");
         let start = Instant::now();
         let events = [event("linear", start, 0.0015), event("gelu", start + Duration::from_micros(1600), 0.000_25)];
-        TraceFile::create(&path).unwrap().write(&events).unwrap();
+        create(&path).unwrap().write(&events).unwrap();
         let read: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         let args = json!({"place": "encoder.blocks.3.attn", "inputs": ["f32 [8, 4]"], "outputs": ["f32 [8, 2]"]});
         let line = |name: &str, ts: f64, dur: f64| json!({"name": name, "cat": "grads", "ph": "X", "ts": ts, "dur": dur, "pid": 1, "tid": 1, "args": args});
@@ -127,11 +134,11 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_told_at_once_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let error = |path: &Path| TraceFile::create(path).unwrap_err().to_string();
+        let error = |path: &Path| create(path).unwrap_err().to_string();
         let missing = error(&dir.path().join("nowhere/trace.json"));
         assert!(missing.starts_with("cannot write") && missing.contains("nowhere/trace.json"), "{missing}");
         assert!(error(dir.path()).contains("is no file to write a trace to"));
-        drop(TraceFile::create(&dir.path().join("trace.json")).unwrap());
+        drop(create(&dir.path().join("trace.json")).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -15,6 +15,7 @@ use crate::device::{self, Session};
 use crate::error::{Error, Result};
 use crate::report::metrics::MetricsLog;
 use crate::report::progress::{Progress, table};
+use crate::report::trace::TraceFile;
 use crate::settings;
 
 /// What a run left behind.
@@ -79,6 +80,7 @@ pub fn train(program: Arc<Program>, bytes: &[u8], settings: &settings::Train, st
         }
     };
     directory.create(bytes, &program.resolved)?;
+    let trace = settings.trace.as_deref().map(|path| TraceFile::create(path, session.machine())).transpose()?;
 
     let mut metrics = MetricsLog::open(&directory.metrics(), done)?;
     let mut progress = Progress::start(Some(&directory.log()), done, last)?;
@@ -93,7 +95,7 @@ pub fn train(program: Arc<Program>, bytes: &[u8], settings: &settings::Train, st
         keep: settings.keep,
         checkpoints: directory.checkpoints(),
     };
-    let ended = run_loop::train(&mut session, clips.as_mut(), &mut metrics, &mut progress, &plan, stop);
+    let ended = run_loop::train(&mut session, clips.as_mut(), &mut metrics, &mut progress, &plan, trace, stop);
     progress.finish();
     let ended = ended.inspect_err(|error| progress.note(&error.to_string()))?;
     let checkpoint =

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::masks::MaskSampler;
 use crate::report::metrics::{Line, MetricsLog};
 use crate::report::progress::Progress;
+use crate::report::trace::TraceFile;
 
 /// Where clips come from.
 pub trait ClipSource {
@@ -52,13 +53,15 @@ pub struct Ended {
     pub stopped: bool,
 }
 
-/// Trains from `plan.done` to `plan.last`. `stop` is set from outside: the step is finished and saved.
+/// Trains from `plan.done` to `plan.last`. `trace` takes the second of these steps, or the only one. `stop` is set from
+/// outside: the step is finished and saved.
 pub fn train(
     session: &mut Session,
     clips: &mut dyn ClipSource,
     metrics: &mut MetricsLog,
     progress: &mut Progress,
     plan: &Plan,
+    mut trace: Option<TraceFile>,
     stop: &AtomicBool,
 ) -> Result<Ended> {
     let program = session.program().clone();
@@ -71,7 +74,14 @@ pub fn train(
 
         let segments = MaskSampler::draw(&program, plan.seed, step, 0, plan.batch)?;
         let data = StepData { inputs: &inputs, segments: &segments, step };
+        let traced = trace.take_if(|_| step == (plan.done + 2).min(plan.last));
+        if traced.is_some() {
+            session.machine().record()?;
+        }
         let report = session.step(data, due(step, plan.metrics_every))?;
+        if let Some(file) = traced {
+            file.write(&session.machine().recorded())?;
+        }
         guard::check(&report, step)?;
 
         let clips_a_second = plan.batch as f64 / start.elapsed().as_secs_f64();

@@ -49,7 +49,7 @@ fn run(root: &Path, last: u64, clips: &mut Labels, stop: &AtomicBool) -> Result<
     let plan = Plan { seed: 5, batch: BATCH, done, last, save_every: 15, metrics_every: 100, keep: 3, checkpoints };
     let mut metrics = MetricsLog::open(&root.join("metrics.jsonl"), done)?;
     let mut progress = Progress::start(None, done, last)?;
-    train(&mut session, clips, &mut metrics, &mut progress, &plan, stop)
+    train(&mut session, clips, &mut metrics, &mut progress, &plan, None, stop)
 }
 
 fn labels() -> Labels {
