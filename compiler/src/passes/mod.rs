@@ -14,7 +14,7 @@ mod recognise_layer_norm;
 mod recognise_linear;
 mod recognise_patches;
 mod recognise_softmax;
-mod rewrite;
+pub(crate) mod rewrite;
 mod rows;
 mod simplify;
 mod unfused;

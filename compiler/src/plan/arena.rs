@@ -185,7 +185,7 @@ mod tests {
             (state >> 33) as usize % n
         };
         let mut one = |first: usize| {
-            let last = first + 1 + next(if first % 7 == 0 { 600 } else { 6 });
+            let last = first + 1 + next(if first.is_multiple_of(7) { 600 } else { 6 });
             Span { first, last, words: 1 + next(100_000) }
         };
         (0..1000).map(&mut one).collect()

@@ -10,6 +10,7 @@ pub mod arena;
 pub mod check;
 mod in_place;
 pub mod lens;
+pub mod recompute;
 pub mod schedule;
 pub mod shape;
 
@@ -120,8 +121,13 @@ impl Plan {
     pub fn new(graph: &Graph, tables: &Tables, clips: usize) -> Plan {
         let bounds = shape::bounds(tables, clips);
         let size = |ty: &Type| Stored::of(ty).words(Shape::new(tables, &bounds, ty.outer, &ty.extents()).total());
-        let order = schedule::schedule(graph, size);
-        let mut planner = Planner::new(graph, &order);
+        let mut graph = graph.clone();
+        let order = schedule::schedule(&graph, size);
+        let order = match recompute::recompute(&mut graph, &order) {
+            0 => order,
+            _ => schedule::schedule(&graph, size),
+        };
+        let mut planner = Planner::new(&graph, &order);
         for &node in &order {
             planner.node(node);
         }
