@@ -56,19 +56,11 @@ fn taken_over(plan: &Plan, s: usize) -> Option<(usize, usize, usize)> {
     }
     let places = overwritable(&step.op);
     let to = places.iter().find_map(|&i| {
-        let to = buffer_of(plan, step.inputs[i])?;
-        let fits =
-            |j: usize| buffer_of(plan, step.inputs[j]) != Some(to) || (places.contains(&j) && whole(plan, step, j));
+        let to = plan.buffer(step.inputs[i])?;
+        let fits = |j: usize| plan.buffer(step.inputs[j]) != Some(to) || (places.contains(&j) && whole(plan, step, j));
         (plan.buffers[to].last == s && (0..step.inputs.len()).all(fits)).then_some(to)
     })?;
     Some((out, from, to))
-}
-
-fn buffer_of(plan: &Plan, value: usize) -> Option<usize> {
-    match plan.values[plan.root(value)].home {
-        Home::Arena(buffer) => Some(buffer),
-        Home::Slot(_) | Home::Input(_) | Home::Lens(_) => None,
-    }
 }
 
 /// True if input `i` is all of its storage, element by element where those of the result will be.

@@ -155,6 +155,14 @@ impl Plan {
         }
     }
 
+    /// The buffer in which a value lies.
+    pub fn buffer(&self, value: usize) -> Option<usize> {
+        match self.values[self.root(value)].home {
+            Home::Arena(buffer) => Some(buffer),
+            Home::Slot(_) | Home::Input(_) | Home::Lens(_) => None,
+        }
+    }
+
     /// The value whose storage `value` uses: itself unless it is a lens.
     pub fn root(&self, value: usize) -> usize {
         match &self.values[value].home {

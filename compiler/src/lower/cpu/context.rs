@@ -1,94 +1,25 @@
 //! What a kernel sees: the planned entry, this step's extents, and memory.
 //!
-//! Slots and the arena are shared by the entries of a machine, which runs one entry at a time. The plan says that living
-//! buffers do not overlap, so a kernel may hold its inputs and its outputs at once; that is what the `unsafe` here rests on.
+//! The plan says that living buffers do not overlap, so a kernel may hold its inputs and its outputs at once; that is what
+//! the `unsafe` here rests on.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::{LowerError, Shared as SharedProgram, StepInputs};
+use super::memory::Memory;
 use super::parallel::{CHUNK, pieces, scratch};
 use super::place::{Shared, Source};
+use super::room::room;
+use super::scratch::{Room, with_workspace};
 use super::view::{View, dense_strides};
-use crate::ir::graph::{CountId, Extent, Outer, Segments, SlotId, Tables, Type};
-use crate::plan::arena::{self, ALIGN};
+use crate::ir::graph::{CountId, Extent, Outer, Segments, Tables, Type};
+use crate::plan::arena::{self, Span};
 use crate::plan::shape::{Shape, outer_block};
 use crate::plan::{Home, Plan, Step, Stored};
-
-/// A cache line of the arena.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; ALIGN]);
-
-/// Slots and arena of a machine.
-pub struct Memory {
-    slots: UnsafeCell<Vec<Vec<f32>>>,
-    arena: UnsafeCell<Vec<Line>>,
-}
-
-impl Memory {
-    /// Slots of the given sizes, all zero.
-    pub fn new(sizes: &[usize]) -> Result<Memory, LowerError> {
-        let mut slots = Vec::with_capacity(sizes.len());
-        for &size in sizes {
-            let mut slot = vec![];
-            reserve(&mut slot, size, "weights and optimiser state")?;
-            slot.resize(size, 0.0);
-            slots.push(slot);
-        }
-        Ok(Memory { slots: UnsafeCell::new(slots), arena: UnsafeCell::new(vec![]) })
-    }
-
-    /// Content of a slot.
-    pub fn slot(&self, id: SlotId) -> &[f32] {
-        // SAFETY: slots change only while an entry runs, for which the machine is borrowed mutably.
-        unsafe { &(&(*self.slots.get()))[id.0 as usize] }
-    }
-
-    /// Content of a slot, to be changed.
-    #[allow(clippy::mut_from_ref, reason = "the machine is borrowed mutably, or one kernel runs")]
-    pub fn slot_mut(&self, id: SlotId) -> &mut [f32] {
-        // SAFETY: called through `&mut CpuMachine`, or by the one kernel that runs.
-        unsafe { &mut (&mut (*self.slots.get()))[id.0 as usize] }
-    }
-
-    /// Makes the arena hold `elements`.
-    fn grow(&self, elements: usize) -> Result<(), LowerError> {
-        // SAFETY: called between steps, when no view exists.
-        let arena = unsafe { &mut *self.arena.get() };
-        let lines = elements.div_ceil(ALIGN);
-        if arena.len() < lines {
-            *arena = vec![];
-            reserve(arena, lines, "the values of a step")?;
-            arena.resize(lines, Line([0.0; ALIGN]));
-        }
-        Ok(())
-    }
-
-    fn arena(&self) -> *mut f32 {
-        // SAFETY: only the address is taken.
-        unsafe { (*self.arena.get()).as_mut_ptr().cast() }
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        // SAFETY: only lengths are read.
-        let (slots, arena) = unsafe { (&*self.slots.get(), &*self.arena.get()) };
-        4 * slots.iter().map(Vec::len).sum::<usize>() + size_of::<Line>() * arena.len()
-    }
-}
-
-fn reserve<T>(vec: &mut Vec<T>, n: usize, what: &str) -> Result<(), LowerError> {
-    vec.try_reserve_exact(n).map_err(|_| {
-        let gib = (n * size_of::<T>()) as f64 / (1u64 << 30) as f64;
-        LowerError::User(format!(
-            "not enough memory: {what} need {gib:.2} GiB; use fewer clips a call or a smaller model"
-        ))
-    })
-}
 
 /// This step's data.
 #[derive(Default)]
@@ -96,6 +27,8 @@ struct Now {
     segments: Segments,
     shapes: Vec<Arc<Shape>>,
     offsets: Vec<usize>,
+    /// Where each step's kernel finds memory on the side, and how much.
+    workspaces: Vec<(usize, Room)>,
     inputs: Vec<(usize, usize)>,
     scalars: Vec<f64>,
     /// Room of the arena that the step needs, in elements.
@@ -109,6 +42,7 @@ pub struct Context {
     /// The planned entry.
     pub plan: Plan,
     memory: Rc<Memory>,
+    threads: usize,
     now: RefCell<Now>,
     /// Exact content of values without dims, where a kernel knows it better than f32 says.
     numbers: Vec<Cell<Option<f64>>>,
@@ -118,27 +52,55 @@ pub struct Context {
 
 impl Context {
     /// An entry over a machine's memory.
-    pub fn new(program: SharedProgram, plan: Plan, memory: Rc<Memory>) -> Context {
+    pub fn new(program: SharedProgram, plan: Plan, memory: Rc<Memory>, threads: usize) -> Context {
         let numbers = plan.values.iter().map(|_| Cell::new(None)).collect();
-        Context { program, plan, memory, now: RefCell::default(), numbers, wide: RefCell::default() }
+        Context { program, plan, memory, threads, now: RefCell::default(), numbers, wide: RefCell::default() }
     }
 
     /// Sets the extents, offsets and inputs of a step, and makes room.
     pub fn begin(&self, step: &StepInputs) -> Result<(), LowerError> {
+        let words = self.lay_out(step.segments)?;
         let now = &mut *self.now.borrow_mut();
-        if now.shapes.is_empty() || !same_counts(&now.segments, step.segments) {
-            let tables = &self.program.tables;
-            let shape = |(outer, extents): &(Outer, Vec<Extent>)| Shape::new(tables, step.segments, *outer, extents);
-            now.shapes.clear();
-            refuse_empty(&self.program.tables, &self.plan, step.segments)?;
-            now.shapes = self.plan.shapes.iter().map(|s| Arc::new(shape(s))).collect();
-            (now.offsets, now.room) = arena::offsets(&self.plan.spans(|shape| now.shapes[shape].total()));
-        }
-        now.segments.clone_from(step.segments);
         now.inputs = step.inputs.iter().map(|i| (i.as_ptr() as usize, i.len())).collect();
         now.scalars = step.scalars.to_vec();
         self.numbers.iter().for_each(|n| n.set(None));
-        self.memory.grow(now.room)
+        self.memory.grow(words)
+    }
+
+    /// Sets the extents and offsets of a step; the words of arena that it needs.
+    pub fn lay_out(&self, segments: &Segments) -> Result<usize, LowerError> {
+        {
+            let now = &mut *self.now.borrow_mut();
+            if !now.shapes.is_empty() && same_counts(&now.segments, segments) {
+                now.segments.clone_from(segments);
+                return Ok(now.room);
+            }
+            let tables = &self.program.tables;
+            let shape = |(outer, extents): &(Outer, Vec<Extent>)| Shape::new(tables, segments, *outer, extents);
+            now.shapes.clear();
+            refuse_empty(&self.program.tables, &self.plan, segments)?;
+            now.shapes = self.plan.shapes.iter().map(|s| Arc::new(shape(s))).collect();
+            now.segments.clone_from(segments);
+            // Views are asked for before buffers have their places.
+            (now.offsets, now.room) = (vec![0; self.plan.buffers.len()], usize::MAX);
+        }
+        let rooms: Vec<Room> = self.plan.steps.iter().map(|step| room(self, step)).collect();
+        let now = &mut *self.now.borrow_mut();
+        let mut spans = self.plan.spans(|shape| now.shapes[shape].total());
+        let words = rooms.iter().enumerate().map(|(step, room)| (step, room.words(self.threads)));
+        spans.extend(words.filter(|w| w.1 > 0).map(|(step, words)| Span { first: step, last: step, words }));
+        (now.offsets, now.room) = arena::offsets(&spans);
+        let mut places = now.offsets.split_off(self.plan.buffers.len()).into_iter();
+        let mut place = |room: &Room| if room.words(self.threads) > 0 { places.next().unwrap_or(0) } else { 0 };
+        now.workspaces = rooms.iter().map(|room| (place(room), *room)).collect();
+        Ok(now.room)
+    }
+
+    /// Runs the kernel of step `index`, which finds its workspace.
+    pub fn with_workspace<R>(&self, index: usize, body: impl FnOnce() -> R) -> R {
+        let (offset, room) = self.now.borrow().workspaces[index];
+        // SAFETY: `begin` made room for it, and no other buffer of the step lies there.
+        unsafe { with_workspace(self.memory.arena().add(offset), room, self.threads, self.memory.spilled(), body) }
     }
 
     /// Clips of this step.
@@ -194,14 +156,7 @@ impl Context {
 
     /// Runs `body` with values in f32: what it reads is widened before, what it writes rounded after.
     pub fn widened<R>(&self, read: &[usize], written: &[usize], body: impl FnOnce() -> R) -> R {
-        let narrow = |values: &[usize]| -> Vec<usize> {
-            let mut roots: Vec<usize> = values.iter().map(|v| self.plan.root(*v)).collect();
-            roots.sort_unstable();
-            roots.dedup();
-            roots.retain(|v| self.stored(*v) == Stored::Bf16);
-            roots
-        };
-        let (read, written) = (narrow(read), narrow(written));
+        let (read, written) = (self.narrow(read), self.narrow(written));
         if read.is_empty() && written.is_empty() {
             return body();
         }
@@ -238,6 +193,23 @@ impl Context {
         })
     }
 
+    /// Numbers that [`Context::widened`] takes.
+    pub fn wide_room(&self, read: &[usize], written: &[usize]) -> Room {
+        let narrow = self.narrow(read).into_iter().chain(self.narrow(written));
+        let sizes: Vec<usize> = narrow.map(|v| self.shape(v).total()).collect();
+        let largest = sizes.iter().max().copied().unwrap_or(0);
+        Room::shared(&[sizes.iter().sum()]).and(Room::task(&[CHUNK.min(largest)]))
+    }
+
+    /// The storage of values that lie in bf16.
+    pub fn narrow(&self, values: &[usize]) -> Vec<usize> {
+        let mut roots: Vec<usize> = values.iter().map(|v| self.plan.root(*v)).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        roots.retain(|v| self.stored(*v) == Stored::Bf16);
+        roots
+    }
+
     /// The storage of a value that is no lens, to be read.
     fn source_of(&self, value: usize) -> Source {
         let (start, _) = self.storage(value);
@@ -263,10 +235,7 @@ impl Context {
                 // SAFETY: `begin` made room for every buffer.
                 (unsafe { self.memory.arena().add(now.offsets[*buffer]) }, len)
             }
-            Home::Slot(slot) => {
-                let slot = self.memory.slot_mut(*slot);
-                (slot.as_mut_ptr(), slot.len())
-            }
+            Home::Slot(slot) => self.memory.slot_place(*slot),
             Home::Input(input) => {
                 let (start, len) = now.inputs.get(input.0 as usize).copied().unwrap_or((0, 0));
                 (start as *mut f32, len)

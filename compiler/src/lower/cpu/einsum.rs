@@ -8,13 +8,14 @@
 //! (x w: the block's rows become rows) and rows times rows summed over all blocks (a weight's gradient).
 
 use super::context::Context;
-use super::matmul::{Factor, Matrix, Out, Product, product};
+use super::matmul::{self, Factor, Matrix, Out, Product, product};
 use super::parallel::scratch;
-use super::view::dense_strides;
+use super::scratch::Room;
+use super::view::{View, dense_strides};
 use crate::ir::graph::Outer;
 use crate::lower::LowerError;
-use crate::plan::Step;
 use crate::plan::shape::outer_block;
+use crate::plan::{Step, Stored};
 
 /// Labels of inputs and result.
 pub struct Labels<'a> {
@@ -61,7 +62,13 @@ struct Operand<'a> {
     strides: Vec<usize>,
 }
 
-impl Operand<'_> {
+impl<'a> Operand<'a> {
+    /// A block of a view; without its place, a view in bf16 does too.
+    fn of(view: &View, block: usize, labels: &'a [u8], placed: bool) -> Operand<'a> {
+        let data = if placed { view.at(block) } else { std::ptr::null() };
+        Operand { data, labels, dims: view.shape.dims(block).to_vec(), strides: view.strides(block).to_vec() }
+    }
+
     fn group(&self, labels: &[u8]) -> Vec<(usize, usize)> {
         let place = |l: &u8| self.labels.iter().position(|m| m == l).expect("compiler bug: a label of another operand");
         labels.iter().map(|l| (self.dims[place(l)], self.strides[place(l)])).collect()
@@ -82,46 +89,62 @@ fn count(group: &[(usize, usize)]) -> usize {
 /// A sum of products.
 pub fn einsum(cx: &Context, step: &Step, l: &Labels) -> Result<(), LowerError> {
     let groups = Groups::new(l);
-    if !whole_step(cx, step, l, &groups) {
-        cx.in_f32(step, || by_block(cx, step, l, &groups));
+    match whole_step(cx, step, l, &groups) {
+        // SAFETY: operands and result are dense, with n a row of the result.
+        Some(p) => unsafe { product(&p, cx.shared(step, 0).out(0, p.n), &|_| {}) },
+        None => cx.in_f32(step, || by_block(cx, step, l, &groups)),
     }
     Ok(())
+}
+
+/// What [`einsum`] takes on the side.
+pub fn room(cx: &Context, step: &Step, l: &Labels) -> Room {
+    let groups = Groups::new(l);
+    if let Some(p) = whole_step(cx, step, l, &groups) {
+        return matmul::room(&p, cx.stored(step.outputs[0]));
+    }
+    let (a, b, out) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]), cx.shape(step.outputs[0]));
+    let mut most = Room::default();
+    for [ab, bb, ob] in blocks(cx, step) {
+        let (a, b) = (Operand::of(&a, ab, l.a, false), Operand::of(&b, bb, l.b, false));
+        most = most.or(block_room(&groups, &a, &b, l.out, out.dims(ob)));
+    }
+    cx.wide_room(&step.inputs, &step.outputs).and(most)
+}
+
+/// Blocks of the inputs and of the result that go together.
+fn blocks(cx: &Context, step: &Step) -> impl Iterator<Item = [usize; 3]> + use<> {
+    let values = [step.inputs[0], step.inputs[1], step.outputs[0]];
+    let outers = values.map(|v| cx.ty(v).outer);
+    let number = values.map(|v| cx.shape(v).blocks).into_iter().max().unwrap_or(0);
+    let (larger, clips) = (outers.into_iter().max().unwrap_or(Outer::One), cx.clips());
+    (0..number).map(move |block| outers.map(|o| outer_block(larger, o, block, clips)))
 }
 
 /// Products of one block after another.
 fn by_block(cx: &Context, step: &Step, l: &Labels, groups: &Groups) {
     let (a, b, out) = (cx.view(step.inputs[0]), cx.view(step.inputs[1]), cx.shape(step.outputs[0]));
-    let (ao, bo, oo) = (cx.ty(step.inputs[0]).outer, cx.ty(step.inputs[1]).outer, cx.ty(step.outputs[0]).outer);
-    let (larger, clips) = (ao.max(bo).max(oo), cx.clips());
-    let blocks = a.shape.blocks.max(b.shape.blocks).max(out.blocks);
     let y = cx.output(step, 0);
     let mut written = vec![false; out.blocks];
-    for block in 0..blocks {
-        let [ab, bb, ob] = [ao, bo, oo].map(|o| outer_block(larger, o, block, clips));
-        let one = |v: &super::view::View, block: usize, labels| Operand {
-            data: v.at(block),
-            labels,
-            dims: v.shape.dims(block).to_vec(),
-            strides: v.strides(block).to_vec(),
-        };
+    for [ab, bb, ob] in blocks(cx, step) {
         let part = &mut y[out.start(ob)..out.start(ob) + out.size(ob)];
         let add = std::mem::replace(&mut written[ob], true);
-        block_products(groups, &one(&a, ab, l.a), &one(&b, bb, l.b), l.out, out.dims(ob), part, add);
+        let (a, b) = (Operand::of(&a, ab, l.a, true), Operand::of(&b, bb, l.b, true));
+        block_products(groups, &a, &b, l.out, out.dims(ob), part, add);
     }
     for block in (0..out.blocks).filter(|&b| !written[b]) {
         y[out.start(block)..out.start(block) + out.size(block)].fill(0.0);
     }
 }
 
-/// The two forms that are one product for all blocks; false if this is neither.
-fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
+/// The two forms that are one product for all blocks, into a dense result; none if this is neither.
+fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> Option<Product> {
     if !groups.a_alone.is_empty() || !groups.b_alone.is_empty() || !groups.batch.is_empty() {
-        return false;
+        return None;
     }
     let (va, vb) = (step.inputs[0], step.inputs[1]);
     let (a, b) = (cx.view(va), cx.view(vb));
     let (ao, bo, oo) = (cx.ty(va).outer, cx.ty(vb).outer, cx.ty(step.outputs[0]).outer);
-    let y = cx.shared(step, 0);
     if ao != Outer::One && bo == Outer::One && oo == ao && a.dense && b.shape.blocks == 1 {
         // Rows times a weight: a = [m.., k..], out = [m.., n..].
         let m = groups.m.len();
@@ -129,15 +152,13 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
         let (dims, strides) = (b.shape.dims(0).to_vec(), b.strides(0).to_vec());
         let weight = Operand { data: std::ptr::null(), labels: l.b, dims, strides };
         let (bk, bn) = (weight.group(&groups.k), weight.group(&groups.n));
-        let (Some(row), Some(col), true) = (one_stride(&bk), one_stride(&bn), leads) else { return false };
+        let (Some(row), Some(col), true) = (one_stride(&bk), one_stride(&bn), leads) else { return None };
         let (k, n) = (count(&bk), count(&bn));
         if k == 0 || n == 0 {
-            return false;
+            return None;
         }
-        let p = Product { a: a.factor(0, 0, k, 1), b: b.factor(0, 0, row, col), m: y.len() / n, n, k, add: false };
-        // SAFETY: a is dense with k a row, the result with n.
-        unsafe { product(&p, y.out(0, n), &|_| {}) };
-        return true;
+        let m = cx.shape(step.outputs[0]).total() / n;
+        return Some(Product { a: a.factor(0, 0, k, 1), b: b.factor(0, 0, row, col), m, n, k, add: false });
     }
     if oo == Outer::One && ao == bo && ao != Outer::One && a.dense && b.dense {
         // Rows times rows, summed over rows: a = [k.., m..], b = [k.., n..], out = [m.., n..] or [n.., m..].
@@ -146,21 +167,18 @@ fn whole_step(cx: &Context, step: &Step, l: &Labels, groups: &Groups) -> bool {
         let straight: Vec<u8> = groups.m.iter().chain(&groups.n).copied().collect();
         let crossed: Vec<u8> = groups.n.iter().chain(&groups.m).copied().collect();
         if !leads || (l.out != straight && l.out != crossed) || a.shape.blocks == 0 {
-            return false;
+            return None;
         }
         let m: usize = a.shape.dims(0)[k..].iter().product();
         let n: usize = b.shape.dims(0)[k..].iter().product();
         if m == 0 || n == 0 {
-            return false;
+            return None;
         }
         let rows = a.shape.total() / m;
         let (left, right, m, n) = if l.out == straight { (&a, &b, m, n) } else { (&b, &a, n, m) };
-        let p = Product { a: left.factor(0, 0, 1, m), b: right.factor(0, 0, n, 1), m, n, k: rows, add: false };
-        // SAFETY: both are dense with m and n a row.
-        unsafe { product(&p, y.out(0, n), &|_| {}) };
-        return true;
+        return Some(Product { a: left.factor(0, 0, 1, m), b: right.factor(0, 0, n, 1), m, n, k: rows, add: false });
     }
-    false
+    None
 }
 
 /// All products of a block, into its part of the result.
@@ -174,9 +192,6 @@ fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dim
             let whole: Vec<u8> = groups.batch.iter().chain(&groups.m).chain(&groups.n).copied().collect();
             let result =
                 Operand { data: y.as_ptr(), labels: out, dims: out_dims.to_vec(), strides: dense_strides(out_dims) };
-            let (om, on) = (one_stride(&result.group(&groups.m)), one_stride(&result.group(&groups.n)));
-            let direct = cn <= 1 || on == Some(1);
-            let row = if cm <= 1 { cn } else { om.unwrap_or(0) };
             let places = |operand: &Operand| nested(&operand.group(&groups.batch));
             let (pa, pb, po) = (places(a), places(b), places(&result));
             let one = |i: usize| Product {
@@ -187,7 +202,7 @@ fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dim
                 k: ck,
                 add: false,
             };
-            if direct && om.is_some() && row >= cn {
+            if let Some(row) = direct(&result, groups, cm, cn) {
                 for i in 0..cb {
                     // SAFETY: the result's block holds [batch, m, n] at these strides.
                     unsafe { product(&Product { add, ..one(i) }, Out::f32(y.as_mut_ptr().add(po[i]), row), &|_| {}) };
@@ -208,13 +223,50 @@ fn block_products(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dim
     });
 }
 
+/// What [`block_products`] takes on the side: operands and result in order, and one product after another.
+fn block_room(groups: &Groups, a: &Operand, b: &Operand, out: &[u8], out_dims: &[usize]) -> Room {
+    let (m, k, n) = (a.group(&groups.m), a.group(&groups.k), b.group(&groups.n));
+    let [cm, cn, ck, cb] = [&m, &n, &k, &a.group(&groups.batch)].map(|g| count(g));
+    let (a_copy, am, ak) = order_room(a, [&groups.batch, &groups.m, &groups.k], &groups.a_alone);
+    let (b_copy, bk, bn) = order_room(b, [&groups.batch, &groups.k, &groups.n], &groups.b_alone);
+    let result =
+        Operand { data: std::ptr::null(), labels: out, dims: out_dims.to_vec(), strides: dense_strides(out_dims) };
+    let copy = if direct(&result, groups, cm, cn).is_some() { 0 } else { cb * cm * cn };
+    let factor = |row, col| Factor::F32(Matrix { data: std::ptr::null(), row, col });
+    let one = Product { a: factor(am, ak), b: factor(bk, bn), m: cm, n: cn, k: ck, add: false };
+    Room::shared(&[a_copy, b_copy, copy]).and(matmul::room(&one, Stored::F32))
+}
+
+/// The distance of rows, if products can be written where they belong.
+fn direct(result: &Operand, groups: &Groups, m: usize, n: usize) -> Option<usize> {
+    let (om, on) = (one_stride(&result.group(&groups.m)), one_stride(&result.group(&groups.n)));
+    let row = if m <= 1 { n } else { om.unwrap_or(0) };
+    ((n <= 1 || on == Some(1)) && om.is_some() && row >= n).then_some(row)
+}
+
+/// What [`with_order`] takes on the side, and the strides that it hands on.
+fn order_room(operand: &Operand, groups: [&[u8]; 3], alone: &[u8]) -> (usize, usize, usize) {
+    if let Some((first, second)) = lies_in_order(operand, groups, alone) {
+        return (0, first, second);
+    }
+    let labels: Vec<u8> = groups.concat();
+    let dims: Vec<usize> = operand.group(&labels).iter().map(|d| d.0).collect();
+    let size = dims.iter().product();
+    let ordered = Operand { data: std::ptr::null(), labels: &labels, strides: dense_strides(&dims), dims };
+    let stride = |group| one_stride(&ordered.group(group)).unwrap_or(0);
+    (size, stride(groups[1]), stride(groups[2]))
+}
+
+/// The strides of the second and the third group, if each lies on one.
+fn lies_in_order(operand: &Operand, groups: [&[u8]; 3], alone: &[u8]) -> Option<(usize, usize)> {
+    let parts = groups.map(|g| operand.group(g));
+    one_stride(&parts[1]).zip(one_stride(&parts[2])).filter(|_| alone.is_empty())
+}
+
 /// Hands on an operand whose second and third group each lie on one stride: itself, or a copy in the order of the groups
 /// in which labels that nobody else has are summed.
 fn with_order(operand: &Operand, groups: [&[u8]; 3], alone: &[u8], then: impl FnOnce(&Operand, usize, usize)) {
-    let parts = groups.map(|g| operand.group(g));
-    if alone.is_empty()
-        && let (Some(first), Some(second)) = (one_stride(&parts[1]), one_stride(&parts[2]))
-    {
+    if let Some((first, second)) = lies_in_order(operand, groups, alone) {
         then(operand, first, second);
         return;
     }

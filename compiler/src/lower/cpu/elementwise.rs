@@ -7,8 +7,9 @@ use super::math;
 use super::nest::rows;
 use super::parallel::{CHUNK, pieces, scratch};
 use super::place::{Shared, Source};
+use super::scratch::Room;
 use super::view::{View, dense_strides};
-use crate::ir::op::{BinaryOp, DType, UnaryOp};
+use crate::ir::op::{BinaryOp, DType, Op, UnaryOp};
 use crate::lower::LowerError;
 use crate::plan::{Step, Stored};
 
@@ -148,13 +149,10 @@ fn narrow_or<const N: usize>(
     piece: impl Fn([&[f32]; N], &mut [f32]) + Sync + Send,
     strided: impl FnOnce(),
 ) {
-    let narrow = |v: &usize| cx.stored(*v) == Stored::Bf16;
-    if !step.inputs.iter().chain(&step.outputs).any(narrow) {
+    if !narrow(cx, step) {
         return strided();
     }
-    let shape = |v: usize| cx.plan.values[v].shape;
-    let alike = |v: &usize| cx.is_number(*v) || (shape(*v) == shape(step.outputs[0]) && cx.view(*v).dense);
-    if !step.inputs.iter().all(alike) {
+    if !alike(cx, step) {
         return cx.in_f32(step, strided);
     }
     let operands: [Operand; N] = std::array::from_fn(|i| match step.inputs[i] {
@@ -178,6 +176,32 @@ fn narrow_or<const N: usize>(
             unsafe { place.write(from, to - from, |y| piece(parts, y)) };
         });
     });
+}
+
+/// True if bf16 is among operands and results.
+fn narrow(cx: &Context, step: &Step) -> bool {
+    step.inputs.iter().chain(&step.outputs).any(|v| cx.stored(*v) == Stored::Bf16)
+}
+
+/// True if operands lie as the result does, but for numbers.
+fn alike(cx: &Context, step: &Step) -> bool {
+    let shape = |v: usize| cx.plan.values[v].shape;
+    let alike = |v: &usize| cx.is_number(*v) || (shape(*v) == shape(step.outputs[0]) && cx.view(*v).dense);
+    step.inputs.iter().all(alike)
+}
+
+/// What elementwise work takes on the side.
+pub fn room(cx: &Context, step: &Step) -> Room {
+    let part = CHUNK.min(cx.shape(step.outputs[0]).total());
+    if !narrow(cx, step) {
+        // A row that a function of rows reads and writes.
+        return Room::task(&[part]);
+    }
+    if step.op != Op::Select && alike(cx, step) {
+        // Operands in f32, one of them on its way, and the result.
+        return Room::task(&[part * step.inputs.len(), part, part]);
+    }
+    cx.wide_room(&step.inputs, &step.outputs).and(Room::task(&[part]))
 }
 
 /// An operand of elementwise work.

@@ -18,12 +18,16 @@ mod leaves;
 mod linear;
 mod math;
 mod matmul;
+mod memory;
 mod nest;
 mod norm;
 pub(crate) mod parallel;
+mod peak;
 mod place;
 mod reduce;
+mod room;
 mod rows;
+mod scratch;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -41,7 +45,10 @@ use crate::ir::kind::Kind;
 use crate::ir::op::Op;
 use crate::plan::{Plan, Step};
 use crate::program::{Entry, Program};
-use context::{Context, Memory};
+use context::Context;
+use memory::Memory;
+
+pub use peak::{Peak, peak};
 
 /// The entries that a machine runs; `init` and `draw` are the interpreter's.
 const ENTRIES: [Entry; 4] = [Entry::Grads, Entry::Update, Entry::Metrics, Entry::Backbone];
@@ -58,8 +65,7 @@ pub struct CpuMachine {
 impl CpuMachine {
     /// Plans and lowers the entries; slots are zero until they are loaded.
     pub fn new(program: Shared, threads: usize) -> Result<CpuMachine, LowerError> {
-        let sizes: Vec<usize> = program.tables.slots.iter().map(|s| s.shape.iter().product()).collect();
-        let memory = Rc::new(Memory::new(&sizes)?);
+        let memory = Rc::new(Memory::new(&slot_sizes(&program))?);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .build()
@@ -70,7 +76,7 @@ impl CpuMachine {
         for entry in ENTRIES {
             let plan = Plan::new(program.entry(entry), &program.tables, clips);
             refuse_draws(&program, entry)?;
-            let cx = Rc::new(Context::new(program.clone(), plan, memory.clone()));
+            let cx = Rc::new(Context::new(program.clone(), plan, memory.clone(), threads.max(1)));
             let jobs: Vec<_> = (0..cx.plan.steps.len())
                 .map(|s| (name(&cx.plan.steps[s].op).to_string(), job(&cx, entry, s, &clock)))
                 .collect();
@@ -98,7 +104,9 @@ impl Machine for CpuMachine {
         cx.check_inputs()?;
         self.peak = self.peak.max(self.memory.bytes());
         let lent = Lent(chain);
-        self.pool.install(move || lent.execute())?;
+        let done = self.pool.install(move || lent.execute());
+        self.peak = self.peak.max(self.memory.bytes());
+        done?;
         Ok(cx.plan.outputs.iter().map(|(name, value)| output(cx, name, *value)).collect())
     }
 
@@ -118,6 +126,11 @@ impl Machine for CpuMachine {
     fn recorded(&mut self) -> Vec<Event> {
         self.clock.borrow_mut().recorded()
     }
+}
+
+/// Numbers in each slot.
+fn slot_sizes(program: &Program) -> Vec<usize> {
+    program.tables.slots.iter().map(|s| s.shape.iter().product()).collect()
 }
 
 /// A chain lent to the pool.
@@ -162,8 +175,8 @@ fn job(cx: &Rc<Context>, entry: Entry, index: usize, clock: &Rc<RefCell<Clock>>)
     Box::new(move || {
         let start = Instant::now();
         let step = &cx.plan.steps[index];
-        let done = if reads_bf16(&cx, step) { kernel(&cx, step) } else { cx.in_f32(step, || kernel(&cx, step)) };
-        done.map_err(|e| located(e, step))?;
+        let run = || if reads_bf16(&cx, step) { kernel(&cx, step) } else { cx.in_f32(step, || kernel(&cx, step)) };
+        cx.with_workspace(index, run).map_err(|e| located(e, step))?;
         let seconds = start.elapsed().as_secs_f64();
         clock.borrow_mut().add(label, seconds, || {
             let types = |values: &[usize]| values.iter().map(|&v| shown(&cx, v)).collect();

@@ -8,6 +8,9 @@ use super::context::Context;
 use super::math::{dot, exp_and_sum, sum, sum_squares};
 use super::parallel::{CHUNK, each, pieces, scratch, simd};
 use super::place::Shared;
+use super::room::copies;
+use super::scratch::Room;
+use crate::ir::op::Op;
 use crate::lower::LowerError;
 use crate::plan::Step;
 
@@ -17,6 +20,17 @@ const GROUP: usize = 128;
 /// Rows of a task.
 fn rows_a_task(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
+}
+
+/// What layer norms and softmaxes take on the side; their backward too.
+pub fn room(cx: &Context, step: &Step) -> Room {
+    let shape = cx.shape(step.inputs[0]);
+    let d = (0..shape.blocks).filter_map(|b| shape.dims(b).last().copied()).max().unwrap_or(1);
+    let backward = matches!(step.op, Op::LayerNormGrad { .. });
+    let part = if backward { GROUP * d } else { CHUNK.max(d) };
+    let task = Room::task(&vec![part.min(shape.total()); copies(cx, step)]);
+    let sums = if step.outputs.len() > 1 { shape.total().div_ceil(GROUP * d.max(1)) * 2 * d } else { 0 };
+    task.and(Room::shared(&[sums]))
 }
 
 /// Layer norm.

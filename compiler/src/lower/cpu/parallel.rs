@@ -3,21 +3,22 @@
 //! Work is cut into tasks whose number and size follow from the data alone, never from the number of threads, and every
 //! task writes its own elements: so the bits are the same for any number of threads.
 
-use std::cell::RefCell;
-
 use rayon::prelude::*;
 
 use super::lanes::Set;
+use super::scratch::Handed;
+pub use super::scratch::scratch;
 
 /// Elements of a task of elementwise work; a choice by feel, small enough for 16 threads, large enough to pay a hand-over.
 pub const CHUNK: usize = 16 * 1024;
 
 /// Runs tasks `0..tasks` on the current pool.
 pub fn each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
+    let handed = Handed::here();
     if tasks <= 1 || rayon::current_num_threads() == 1 {
-        (0..tasks).for_each(task);
+        (0..tasks).for_each(|i| handed.task(|| task(i)));
     } else {
-        share(tasks, &task);
+        share(tasks, &|i| handed.task(|| task(i)));
     }
 }
 
@@ -30,21 +31,6 @@ fn share(tasks: usize, task: &(dyn Fn(usize) + Sync + Send)) {
 pub fn pieces(n: usize, size: usize, task: impl Fn(usize, usize) + Sync + Send) {
     let size = size.max(1);
     each(n.div_ceil(size), |i| task(i * size, ((i + 1) * size).min(n)));
-}
-
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(vec![]) };
-}
-
-/// Lends a piece of memory of this thread, its content undefined (but initialised).
-pub fn scratch<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut memory = SPARE.with(|s| s.borrow_mut().pop()).unwrap_or_default();
-    if memory.len() < len {
-        memory.resize(len, 0.0);
-    }
-    let result = body(&mut memory[..len]);
-    SPARE.with(|s| s.borrow_mut().push(memory));
-    result
 }
 
 /// Cuts a piece of memory into rooms of the given sizes.

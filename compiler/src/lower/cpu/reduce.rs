@@ -5,6 +5,7 @@
 
 use super::context::Context;
 use super::parallel::{CHUNK, each, pieces, simd};
+use super::scratch::Room;
 use super::view::{Elements, View};
 use crate::ir::op::ReduceOp;
 use crate::lower::LowerError;
@@ -16,16 +17,26 @@ const COLUMNS: usize = 64;
 
 /// Reduction of every block over some axes.
 pub fn reduce(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) -> Result<(), LowerError> {
-    let sums = matches!(op, ReduceOp::Sum | ReduceOp::Mean);
-    let x = cx.view(step.inputs[0]);
-    let in_columns = (0..x.shape.blocks).all(|block| Part::new(&x, block, axes).columns());
-    let (from, to) = (x.stored, cx.stored(step.outputs[0]));
-    if (from, to) == (Stored::F32, Stored::F32) || (sums && in_columns && to == Stored::F32) {
+    if as_it_lies(cx, step, op, axes) {
         reduce_parts(cx, step, op, axes);
     } else {
         cx.in_f32(step, || reduce_parts(cx, step, op, axes));
     }
     Ok(())
+}
+
+/// True if the input is read as it lies: in f32, or column sums in bf16.
+fn as_it_lies(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) -> bool {
+    let sums = matches!(op, ReduceOp::Sum | ReduceOp::Mean);
+    let x = cx.view(step.inputs[0]);
+    let in_columns = (0..x.shape.blocks).all(|block| Part::new(&x, block, axes).columns());
+    let (from, to) = (x.stored, cx.stored(step.outputs[0]));
+    (from, to) == (Stored::F32, Stored::F32) || (sums && in_columns && to == Stored::F32)
+}
+
+/// What [`reduce`] takes on the side.
+pub fn room(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) -> Room {
+    if as_it_lies(cx, step, op, axes) { Room::default() } else { cx.wide_room(&step.inputs, &step.outputs) }
 }
 
 fn reduce_parts(cx: &Context, step: &Step, op: ReduceOp, axes: &[usize]) {

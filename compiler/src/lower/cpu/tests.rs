@@ -172,6 +172,8 @@ impl Lab {
                 }
                 let step = StepInputs { segments: &self.env.segments, inputs: &inputs, scalars: &self.env.scalars };
                 let outputs = machine.run(Entry::Grads, &step).unwrap();
+                let spilled = machine.memory.spilled().load(std::sync::atomic::Ordering::Relaxed);
+                assert_eq!(spilled, 0, "a kernel takes more bytes on the side than `room` foretells");
                 let slots: Vec<Vec<f32>> =
                     (0..self.env.slots.len()).map(|i| machine.slot(SlotId(i as u32)).to_vec()).collect();
                 runs.push((outputs.into_iter().map(|o| (o.name, o.data)).collect::<Vec<_>>(), slots));

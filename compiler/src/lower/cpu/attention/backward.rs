@@ -53,20 +53,48 @@ fn tile_queries(m: usize) -> usize {
     (room / m.max(1) / fewest * fewest).clamp(fewest, most)
 }
 
+/// Numbers that a head takes on the side.
+pub struct Rooms {
+    /// Keys and values as rows, and keys as panels block by block, for all tiles; gradients of both.
+    fixed: [usize; 5],
+    /// Scores of a tile, and its queries' gradients.
+    tile: [usize; 5],
+    /// A tile's queries and gradients as columns and rows.
+    panels: [usize; 4],
+    /// Numbers of a tile's queries.
+    numbers: [usize; 5],
+}
+
+impl Rooms {
+    /// For the keys and values of a head.
+    pub fn new(p: Products, k: Factor, v: Factor, s: Sizes) -> Rooms {
+        let queries = tile_queries(s.m).min(s.n);
+        let most = queries.next_multiple_of(p.width());
+        let (m, d, e) = (s.m, s.d, s.e);
+        let keys = KEYS.min(m);
+        let left = |a: Factor, k: usize| rows_room(p.set, p.kind, a, m, k);
+        Rooms {
+            fixed: [left(k, d), left(v, e), m.div_ceil(KEYS) * panel_room(p, keys, d), m * d, m * e],
+            tile: [m * most, keys * most, p.tile_room(keys, most), queries * d, 2 * queries * e],
+            panels: [panel_room(p, d, most), panel_room(p, e, most), panel_room(p, most, e), panel_room(p, most, d)],
+            numbers: [most; 5],
+        }
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.fixed.iter().chain(&self.tile).chain(&self.panels).chain(&self.numbers).sum()
+    }
+}
+
 /// Gradients of a head.
 pub fn head(p: Products, h: &Heads, s: Sizes) {
     let queries = tile_queries(s.m).min(s.n);
-    let most = queries.next_multiple_of(p.width());
     let (m, d, e) = (s.m, s.d, s.e);
-    let left = |a: Factor, k: usize| rows_room(p.set, p.kind, a, m, k);
-    // Keys and values as rows, and keys as panels block by block, for all tiles; a tile's queries and gradients as columns
-    // and rows.
-    let fixed = [left(h.k, d), left(h.v, e), m.div_ceil(KEYS) * panel_room(p, KEYS.min(m), d), m * d, m * e];
     let keys = KEYS.min(m);
-    let tile = [m * most, keys * most, p.tile_room(keys, most), queries * d, 2 * queries * e];
-    let panels = [panel_room(p, d, most), panel_room(p, e, most), panel_room(p, most, e), panel_room(p, most, d)];
-    let numbers = [most; 5];
-    let total = fixed.iter().chain(&tile).chain(&panels).chain(&numbers).sum();
+    let sizes = Rooms::new(p, h.k, h.v, s);
+    let total = sizes.total();
+    let Rooms { fixed, tile, panels, numbers } = sizes;
     scratch(total, |room| {
         let (fixed_room, room) = room.split_at_mut(fixed.iter().sum());
         let (tile_room, room) = room.split_at_mut(tile.iter().sum());

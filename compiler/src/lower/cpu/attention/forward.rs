@@ -29,22 +29,29 @@ pub struct Heads {
     pub y: Out,
 }
 
+/// Numbers that `rows` queries take on the side; `k` is the head's keys.
+pub fn room(p: Products, k: Factor, s: Sizes, rows: usize) -> [usize; 9] {
+    let columns = rows.next_multiple_of(p.width());
+    let keys = KEYS.min(s.m);
+    [
+        panel_room(p, s.d, columns),
+        keys * columns,
+        panel_room(p, keys, s.e),
+        rows * s.e,
+        rows_room(p.set, p.kind, k, keys, s.d),
+        p.tile_room(keys, columns),
+        columns,
+        columns,
+        columns,
+    ]
+}
+
 /// The results of at most [`QUERIES`] queries from `first` on.
 pub fn queries(p: Products, h: &Heads, s: Sizes, first: usize) {
     let rows = QUERIES.min(s.n - first);
     let columns = rows.next_multiple_of(p.width());
     let keys = KEYS.min(s.m);
-    let sizes = [
-        panel_room(p, s.d, columns),
-        keys * columns,
-        panel_room(p, keys, s.e),
-        rows * s.e,
-        rows_room(p.set, p.kind, h.k, keys, s.d),
-        p.tile_room(keys, columns),
-        columns,
-        columns,
-        columns,
-    ];
+    let sizes = room(p, h.k, s, rows);
     scratch(sizes.iter().sum(), |room| {
         let [q, tile, v, out, k_room, e_room, top, sum, factor] = rooms(room, sizes);
         top.fill(f32::NEG_INFINITY);

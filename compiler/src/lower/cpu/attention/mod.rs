@@ -15,6 +15,7 @@ use super::lanes::Set;
 use super::matmul::{Factor, Out, kind};
 use super::parallel::each;
 use super::place::Shared;
+use super::scratch::Room;
 use super::view::View;
 use crate::lower::LowerError;
 use crate::plan::Step;
@@ -70,6 +71,33 @@ pub fn attention(cx: &Context, step: &Step, scale: f64) -> Result<(), LowerError
         forward::queries(Products { set, kind: kind(set, &[q, k, v]) }, &forward::Heads { q, k, v, y }, sizes, row);
     });
     Ok(())
+}
+
+/// What a task of [`attention`] takes on the side.
+pub fn room(cx: &Context, step: &Step) -> Room {
+    let [q, k, v] = [0, 1, 2].map(|i| cx.view(step.inputs[i]));
+    let mut most = Room::default();
+    for block in 0..q.shape.blocks {
+        let Ok((sizes, _)) = Sizes::of(&q, &v, block, 1.0) else { continue };
+        let [q, k, v] = [&q, &k, &v].map(|view| head(view, block, 0));
+        let p = Products { set: Set::best(), kind: kind(Set::best(), &[q, k, v]) };
+        let rooms = forward::room(p, k, sizes, forward::QUERIES.min(sizes.n));
+        most = most.or(Room::task(&[rooms.iter().sum()]));
+    }
+    most
+}
+
+/// What a task of [`attention_grad`] takes on the side.
+pub fn grad_room(cx: &Context, step: &Step) -> Room {
+    let [q, k, v, g] = [0, 1, 2, 4].map(|i| cx.view(step.inputs[i]));
+    let mut most = Room::default();
+    for block in 0..q.shape.blocks {
+        let Ok((sizes, _)) = Sizes::of(&q, &v, block, 1.0) else { continue };
+        let [q, k, v, g] = [&q, &k, &v, &g].map(|view| head(view, block, 0));
+        let p = Products { set: Set::best(), kind: kind(Set::best(), &[q, k, v, g]) };
+        most = most.or(Room::task(&[backward::Rooms::new(p, k, v, sizes).total()]));
+    }
+    most
 }
 
 /// dq, dk, dv.

@@ -19,6 +19,8 @@ mod tests;
 use super::lanes::{Set, dispatch_to};
 use super::parallel::{CHUNK, pieces, scratch};
 use super::place::Shared;
+use super::scratch::Room;
+use crate::plan::Stored;
 pub use factors::{Factor, Matrix, Out, kind, pack_left, pack_right, rows_in_order, rows_room, singles};
 use micro::Kind;
 use pack::Narrow;
@@ -91,6 +93,20 @@ pub unsafe fn product(p: &Product, out: Out, after: After) {
             });
         }),
     }
+}
+
+/// What [`product`] takes on the side.
+pub fn room(p: &Product, out: Stored) -> Room {
+    if p.m == 0 || p.n == 0 {
+        return Room::default();
+    }
+    let set = Set::best();
+    let kind = p.kind(set);
+    if p.a.in_rows() || p.m * p.n * p.k <= SMALL {
+        return rows::room(set, kind, p, out);
+    }
+    let whole = if out == Stored::Bf16 { p.m * p.n } else { 0 };
+    sum::room(set, kind, p).and(Room::shared(&[whole]))
 }
 
 /// The last work on a row of f32, and its rounding to bf16.

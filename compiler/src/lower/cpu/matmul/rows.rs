@@ -5,11 +5,24 @@ use super::{After, Out, Product, SMALL, even, finish, pack_right, rows_in_order,
 use crate::lower::cpu::lanes::{Set, dispatch_to};
 use crate::lower::cpu::parallel::{each, scratch};
 use crate::lower::cpu::place::Shared;
+use crate::lower::cpu::scratch::Room;
+use crate::plan::Stored;
 
 /// Rows of a block: a multiple of every set's tile, and with some hundred columns still in the second cache.
 const ROWS: usize = 48;
 /// Most terms that are summed in registers at a time: a panel of them fits the first cache, beside the rows it meets.
 const TERMS: usize = 320;
+
+/// What [`rows_product`] takes on the side.
+pub fn room(set: Set, kind: Kind, p: &Product, out: Stored) -> Room {
+    let packed = p.k.div_ceil(singles(kind)) * p.n.next_multiple_of(2 * set.lanes());
+    let one_task = p.m * p.n * p.k <= SMALL;
+    let rows = if one_task { p.m } else { ROWS.min(p.m) };
+    let sums = if out == Stored::Bf16 { rows * p.n } else { 0 };
+    let (sums, factor) = (sums, rows_room(set, kind, p.a, rows, p.k));
+    let packed = Room::shared(&[packed]);
+    packed.and(if one_task { Room::shared(&[sums, factor]) } else { Room::task(&[sums, factor]) })
+}
 
 /// Blocks of rows times a whole packed factor.
 pub fn rows_product(set: Set, kind: Kind, p: &Product, out: Out, after: After) {

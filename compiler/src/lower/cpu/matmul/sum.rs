@@ -6,6 +6,7 @@ use super::{Product, even, pack_left, pack_right, singles};
 use crate::lower::cpu::lanes::{Set, dispatch_to};
 use crate::lower::cpu::parallel::{CHUNK, each, pieces, scratch, simd};
 use crate::lower::cpu::place::Shared;
+use crate::lower::cpu::scratch::Room;
 
 /// Most rows and columns of a tile, and its terms at a time.
 const TILE: (usize, usize, usize) = (288, 384, 256);
@@ -25,14 +26,50 @@ struct Tile {
     terms: usize,
 }
 
+/// How a product is cut.
+struct Cut {
+    tile_m: usize,
+    tile_n: usize,
+    down: usize,
+    across: usize,
+    terms: usize,
+    cuts: usize,
+}
+
+impl Cut {
+    fn new(kind: Kind, p: &Product) -> Cut {
+        let k = p.k.div_ceil(singles(kind));
+        let (tile_m, tile_n) = (even(p.m, TILE.0, 12), even(p.n, TILE.1, 32));
+        let (down, across) = (p.m.div_ceil(tile_m), p.n.div_ceil(tile_n));
+        let cuts = CUTS.div_ceil(down * across).min(k.div_ceil(PART)).max(1);
+        let terms = even(k, k.div_ceil(cuts), 8).max(1);
+        Cut { tile_m, tile_n, down, across, terms, cuts: k.div_ceil(terms).max(1) }
+    }
+}
+
+/// What [`sum_product`] takes on the side.
+pub fn room(set: Set, kind: Kind, p: &Product) -> Room {
+    let cut = Cut::new(kind, p);
+    let parts = if cut.cuts > 1 { cut.cuts * p.m * p.n } else { 0 };
+    let last = p.k.div_ceil(singles(kind)) - (cut.cuts - 1) * cut.terms;
+    let task = |terms: usize| {
+        let (strips, panels) = tile_room(set, cut.tile_m.min(p.m), cut.tile_n.min(p.n), terms);
+        Room::task(&[strips + panels])
+    };
+    Room::shared(&[parts]).and(task(cut.terms).or(task(last)))
+}
+
+/// Numbers that the packed factors of a tile take, some terms at a time.
+fn tile_room(set: Set, m: usize, n: usize, terms: usize) -> (usize, usize) {
+    let (height, width) = (set.rows(), 2 * set.lanes());
+    let most = even(terms, TILE.2, 8).min(terms);
+    (m.div_ceil(height) * strip(height, most), n.next_multiple_of(width) * most)
+}
+
 /// Writes a product to `out`, `row` elements from row to row.
 pub fn sum_product(set: Set, kind: Kind, p: &Product, out: *mut f32, row: usize) {
     let k = p.k.div_ceil(singles(kind));
-    let (tile_m, tile_n) = (even(p.m, TILE.0, 12), even(p.n, TILE.1, 32));
-    let (down, across) = (p.m.div_ceil(tile_m), p.n.div_ceil(tile_n));
-    let cuts = CUTS.div_ceil(down * across).min(k.div_ceil(PART)).max(1);
-    let terms = even(k, k.div_ceil(cuts), 8).max(1);
-    let cuts = k.div_ceil(terms).max(1);
+    let Cut { tile_m, tile_n, down, across, terms, cuts } = Cut::new(kind, p);
     let size = p.m * p.n;
     // SAFETY: the caller's: there is room for the result.
     let out = Shared::new(unsafe { std::slice::from_raw_parts_mut(out, (p.m - 1) * row + p.n) });
@@ -70,9 +107,9 @@ pub fn sum_product(set: Set, kind: Kind, p: &Product, out: *mut f32, row: usize)
 fn tile(set: Set, kind: Kind, p: &Product, at: Tile, c: *mut f32, row: usize, add: bool) {
     let (height, width) = (set.rows(), 2 * set.lanes());
     let most = even(at.terms, TILE.2, 8).min(at.terms);
-    let (strips, panels) = (at.m.div_ceil(height), at.n.div_ceil(width));
-    scratch(strips * strip(height, most) + panels * width * most, |room| {
-        let (a, b) = room.split_at_mut(strips * strip(height, most));
+    let (strips, panels) = tile_room(set, at.m, at.n, at.terms);
+    scratch(strips + panels, |room| {
+        let (a, b) = room.split_at_mut(strips);
         for term in (0..at.terms).step_by(most.max(1)) {
             let count = most.min(at.terms - term);
             let first = (at.term + term) * singles(kind);
