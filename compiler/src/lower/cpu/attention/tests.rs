@@ -67,14 +67,23 @@ fn exact(s: Sizes, [q, k, v, g]: [&Held; 4]) -> [Vec<f64>; 4] {
     [out, dq, dk, dv]
 }
 
-fn check(p: Products, narrow: bool, s: Sizes) {
+/// Sizes of a head, and ways to compute it: sets, terms, and whether everything is in bf16.
+fn check(s: Sizes, kinds: &[(Kind, bool)]) {
     let [q, k, v, g] = [(1, s.n, s.d), (2, s.m, s.d), (3, s.m, s.e), (4, s.n, s.e)].map(|(i, r, w)| Held::new(i, r, w));
     let want = exact(s, [&q, &k, &v, &g]);
+    for set in Set::available() {
+        for (kind, narrow) in kinds {
+            compare(Products { set, kind: *kind }, *narrow, s, [&q, &k, &v, &g], &want);
+        }
+    }
+}
+
+fn compare(p: Products, narrow: bool, s: Sizes, [q, k, v, g]: [&Held; 4], want: &[Vec<f64>; 4]) {
     let mut out = Held { wide: vec![0.0; s.n * s.e], narrow: vec![0; s.n * s.e], width: s.e };
     let mut grads = [vec![0.0f32; s.n * s.d], vec![0.0; s.m * s.d], vec![0.0; s.m * s.e]];
     let mut thin: [Vec<u16>; 3] = std::array::from_fn(|i| vec![0; grads[i].len()]);
     let y = if narrow { Out::bf16(out.narrow.as_mut_ptr(), s.e) } else { Out::f32(out.wide.as_mut_ptr(), s.e) };
-    let [fq, fk, fv, fg] = [&q, &k, &v, &g].map(|h| h.factor(narrow));
+    let [fq, fk, fv, fg] = [q, k, v, g].map(|h| h.factor(narrow));
     for first in (0..s.n).step_by(forward::QUERIES) {
         forward::queries(p, &forward::Heads { q: fq, k: fk, v: fv, y }, s, first);
     }
@@ -100,23 +109,17 @@ fn check(p: Products, narrow: bool, s: Sizes) {
 
 #[test]
 fn heads_of_all_widths() {
-    for set in Set::available() {
-        let widths = [(6, 6), (7, 5), (24, 24), (32, 32), (64, 64), (80, 80), (88, 88), (128, 128), (16, 48)];
-        for (i, (d, e)) in widths.into_iter().enumerate() {
-            for (n, m) in [(1, 1), (13, 29), (100, 131 + i), (97, 300)] {
-                let s = Sizes { n, m, d, e, scale: 1.0 / (d as f32).sqrt() };
-                check(Products { set, kind: Kind::Single }, false, s);
-                check(Products { set, kind: Kind::Single }, true, s);
-                // Where pairs are no instruction, they are two: so that their packing is tested everywhere.
-                check(Products { set, kind: Kind::Pair }, true, s);
-            }
+    // Where pairs are no instruction, they are two: so that their packing is tested everywhere.
+    let kinds = [(Kind::Single, false), (Kind::Single, true), (Kind::Pair, true)];
+    let widths = [(6, 6), (7, 5), (24, 24), (32, 32), (64, 64), (80, 80), (88, 88), (128, 128), (16, 48)];
+    for (i, (d, e)) in widths.into_iter().enumerate() {
+        for (n, m) in [(1, 1), (13, 29), (100, 131 + i), (97, 300)] {
+            check(Sizes { n, m, d, e, scale: 1.0 / (d as f32).sqrt() }, &kinds);
         }
     }
 }
 
 #[test]
 fn a_negative_scale_turns_the_order_of_scores() {
-    for set in Set::available() {
-        check(Products { set, kind: Kind::Single }, false, Sizes { n: 20, m: 150, d: 16, e: 16, scale: -3.0 });
-    }
+    check(Sizes { n: 20, m: 150, d: 16, e: 16, scale: -3.0 }, &[(Kind::Single, false)]);
 }

@@ -9,6 +9,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 use std::sync::OnceLock;
 
@@ -42,7 +44,7 @@ pub trait Lanes: Copy + 'static {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// a b
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// The larger of each lane.
+    /// The larger of each lane; b if either is not a number.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// x 2^n for whole n in -126 ..= 127.
     unsafe fn scale(x: Self::V, n: Self::V) -> Self::V;
@@ -50,7 +52,7 @@ pub trait Lanes: Copy + 'static {
     unsafe fn round(x: Self::V) -> Self::V;
     /// N bf16, widened.
     unsafe fn load_bf16(p: *const u16) -> Self::V;
-    /// Writes N numbers as bf16, half to even.
+    /// Writes N numbers as bf16, half to even; what is smaller than 2^-126 may become 0.
     unsafe fn store_bf16(p: *mut u16, v: Self::V);
     /// For each lane's 32 bits seen as two bf16: the first, the one with the lower address.
     unsafe fn low(v: Self::V) -> Self::V;
@@ -62,7 +64,7 @@ pub trait Lanes: Copy + 'static {
     /// Numbers rounded to bf16 as pairs: the lane's first from `a`, its second from `b`.
     unsafe fn join(a: Self::V, b: Self::V) -> Self::V;
 
-    /// acc + a0 b0 + a1 b1 for pairs of bf16.
+    /// acc + a0 b0 + a1 b1 for pairs of bf16, in any order; what is smaller than 2^-126 may count as 0.
     #[inline(always)]
     unsafe fn dot_pairs(a: Self::V, b: Self::V, acc: Self::V) -> Self::V {
         unsafe { Self::fma(Self::high(a), Self::high(b), Self::fma(Self::low(a), Self::low(b), acc)) }

@@ -174,7 +174,8 @@ unsafe fn micro<S: Lanes, T: Term, const M: usize, const V: usize, const P: bool
                 columns[v] = if last(v) { S::load_part(at, part) } else { S::load(at) };
             }
             for i in 0..M {
-                let factor = S::splat(*a.wrapping_add(i * t.a.row));
+                // Pairs of bf16 read in place may begin between two 32-bit places.
+                let factor = S::splat(a.wrapping_add(i * t.a.row).read_unaligned());
                 for v in 0..V {
                     sums[i][v] = T::mac::<S>(factor, columns[v], sums[i][v]);
                 }
