@@ -173,7 +173,8 @@ mod tests {
                         scratch(3, |a| {
                             scratch(3, |b| {
                                 assert!(inside(a) && inside(b));
-                                (a.fill(i as f32), b.fill(-(i as f32)));
+                                a.fill(i as f32);
+                                b.fill(-(i as f32));
                                 std::thread::yield_now();
                                 assert!(a.iter().all(|x| *x == i as f32) && b.iter().all(|x| *x == -(i as f32)));
                             });

@@ -156,7 +156,7 @@ unsafe fn halves<S: Lanes>(set: Set, shift: usize) {
 unsafe fn powers<S: Lanes>(set: Set) {
     for first in (-126..=127).step_by(S::N) {
         let n = |i: usize| (first + i as i32).min(127);
-        for x in [1.0f32, 1.25, 0.707_106_77, 1.414_213_5] {
+        for x in [1.0f32, 1.25, std::f32::consts::FRAC_1_SQRT_2, std::f32::consts::SQRT_2] {
             let scaled = unsafe { S::scale(S::splat(x), of::<S>(|i| n(i) as f32)) };
             let want = |i: usize| (f64::from(x) * 2f64.powi(n(i))) as f32;
             unsafe { each::<S>(scaled, |i, r| assert!(same(want(i), r), "{set:?} {x} 2^{}: {r}", n(i))) };
