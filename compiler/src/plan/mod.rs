@@ -3,7 +3,7 @@
 //! [`Plan::new`] fixes the order of the nodes, decides which values are **lenses** (strided views of another value's
 //! storage, see [`lens`]) and which own a buffer of the arena, and notes from which step to which a buffer lives.
 //! Token counts change every step: [`shape::Shape`] holds one step's extents of a type and [`arena::offsets`] places the
-//! buffers for them; [`in_place`] lets a result take over the buffer of an input that nobody else reads. Nothing here
+//! buffers for them; `in_place` lets a result take over the buffer of an input that nobody else reads. Nothing here
 //! depends on a device.
 
 pub mod arena;
