@@ -13,7 +13,7 @@ pub fn pad(cx: &Context, step: &Step, axis: usize, before: &[Extent]) -> Result<
     let place = cx.shared(step, 0);
     let total = cx.shape(step.outputs[0]).total();
     // SAFETY: pieces do not overlap.
-    pieces(total, CHUNK, |from, to| unsafe { place.write(from, to - from, |y| y.fill(0.0)) });
+    pieces(total, CHUNK, |from, to| unsafe { place.clear(from, to - from) });
     let blocks = cx.shape(step.outputs[0]).blocks;
     let starts: Vec<usize> = (0..blocks).map(|b| cx.sum(before, b)).collect();
     insert(cx, step, 0, axis, &starts);

@@ -61,6 +61,18 @@ impl Shared {
         }
     }
 
+    /// Makes a part zero.
+    ///
+    /// # Safety
+    /// As [`Shared::part`].
+    pub unsafe fn clear(&self, start: usize, len: usize) {
+        assert!(start + len <= self.len, "compiler bug: part {start} + {len} of {}", self.len);
+        match self.stored {
+            Stored::F32 => unsafe { self.pointer().add(start).write_bytes(0, len) },
+            Stored::Bf16 => unsafe { self.narrow().add(start).write_bytes(0, len) },
+        }
+    }
+
     /// As the result of a product: from element `first` on, `row` elements from row to row.
     pub fn out(&self, first: usize, row: usize) -> Out {
         match self.stored {
