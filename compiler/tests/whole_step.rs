@@ -89,10 +89,10 @@ fn reference_as_written() {
 
 #[test]
 fn cpu_recognised() {
-    compare(true, |p| Box::new(CpuMachine::new(p, 2).unwrap()));
+    compare(true, |p| Box::new(CpuMachine::new(p, 2, None).unwrap()));
 }
 
 #[test]
 fn cpu_as_written() {
-    compare(false, |p| Box::new(CpuMachine::new(p, 2).unwrap()));
+    compare(false, |p| Box::new(CpuMachine::new(p, 2, None).unwrap()));
 }

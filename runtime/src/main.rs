@@ -49,12 +49,7 @@ fn run_train(settings: &settings::Train) -> Result<bool> {
 
 fn run_replay(settings: &settings::Replay) -> Result<bool> {
     let (program, _) = read(&settings.program)?;
-    let request = replay::Request {
-        golden: settings.golden.clone(),
-        backend: settings.on.backend.into(),
-        threads: settings.on.threads(),
-        steps: settings.steps,
-    };
+    let request = replay::Request { golden: settings.golden.clone(), how: settings.on.how(), steps: settings.steps };
     let found = replay::replay(program, &request, |step| {
         if !settings.json {
             say(&step.text());
@@ -73,8 +68,7 @@ fn run_bench(settings: &settings::Bench) -> Result<bool> {
     let request = bench::Request {
         batch: settings.batch,
         steps: settings.steps,
-        backend: settings.on.backend.into(),
-        threads: settings.on.threads(),
+        how: settings.on.how(),
         inputs: settings.inputs.clone(),
         trace: settings.trace.clone(),
     };

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vjepac::lower::Backend;
 
 use crate::checkpoint::WeightsFrom;
+use crate::device::How;
 
 /// Trains programs compiled from .vjepa files on video, and checks and times them.
 #[derive(Clone, Debug, Parser)]
@@ -39,9 +40,17 @@ pub struct On {
     /// How the program is run: fused kernels, or primitives (for tiny shapes)
     #[arg(long, value_enum, default_value_t = BackendName::Cpu)]
     pub backend: BackendName,
+    /// Memory for weights, optimiser state and the values of a step, such as 12GiB: what does not fit is computed again
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub memory: Option<usize>,
 }
 
 impl On {
+    /// How a program is run.
+    pub fn how(&self) -> How {
+        How { backend: self.backend.into(), threads: self.threads(), memory: self.memory }
+    }
+
     /// Threads to use.
     pub fn threads(&self) -> usize {
         self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))

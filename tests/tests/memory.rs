@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vjepa_run::bench::resident;
-use vjepa_run::device::{self, Session, StepData};
+use vjepa_run::device::{self, How, Session, StepData};
 use vjepa_run::masks::MaskSampler;
 use vjepa_tests::{scratch, vjepac};
 use vjepac::lower::Backend;
@@ -35,7 +35,10 @@ fn a_thousand_steps_leave_memory_flat() {
         .map(|spec| (0..run.batch * device::input_size(spec)).map(|i| (i % 7) as f32 / 7.0).collect())
         .collect();
 
-    let mut session = Session::new(program.clone(), device::machine(program, Backend::Cpu, 2).unwrap());
+    let mut session = Session::new(
+        program.clone(),
+        device::machine(program, How { backend: Backend::Cpu, threads: 2, memory: None }).unwrap(),
+    );
     session.init(run.seed).unwrap();
     let (mut held, mut there) = (0, None);
     for step in 1..=1000 {

@@ -485,6 +485,11 @@ impl Segments {
     pub fn dims(&self, tables: &Tables, ty: &Type, block: usize) -> Vec<usize> {
         ty.dims.iter().map(|d| self.extent(tables, d.extent, block)).collect()
     }
+
+    /// Elements of all blocks of a value of type `ty`.
+    pub fn elements(&self, tables: &Tables, ty: &Type) -> usize {
+        (0..self.blocks(tables, ty.outer)).map(|b| self.dims(tables, ty, b).iter().product::<usize>()).sum()
+    }
 }
 
 /// Which index set.

@@ -8,13 +8,15 @@
 
 pub mod arena;
 pub mod check;
+pub mod fit;
 mod in_place;
 pub mod lens;
 pub mod recompute;
 pub mod schedule;
 pub mod shape;
+pub mod work;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::ir::graph::{Extent, Graph, InputId, Node, Outer, SlotId, Tables, Type, Value};
@@ -119,13 +121,17 @@ pub struct Plan {
 impl Plan {
     /// Plans an entry for steps of about so many clips.
     pub fn new(graph: &Graph, tables: &Tables, clips: usize) -> Plan {
-        let bounds = shape::bounds(tables, clips);
-        let size = |ty: &Type| Stored::of(ty).words(Shape::new(tables, &bounds, ty.outer, &ty.extents()).total());
+        Plan::again(graph, tables, clips, &BTreeSet::new())
+    }
+
+    /// Plans an entry whose late readers find the values of the nodes in `again` computed once more.
+    pub fn again(graph: &Graph, tables: &Tables, clips: usize, again: &BTreeSet<NodeIndex>) -> Plan {
+        let size = sizes(tables, clips);
         let mut graph = graph.clone();
-        let order = schedule::schedule(&graph, size);
-        let order = match recompute::recompute(&mut graph, &order) {
+        let order = schedule::schedule(&graph, &size);
+        let order = match recompute::recompute(&mut graph, &order, again) {
             0 => order,
-            _ => schedule::schedule(&graph, size),
+            _ => schedule::schedule(&graph, &size),
         };
         let mut planner = Planner::new(&graph, &order);
         for &node in &order {
@@ -170,6 +176,20 @@ impl Plan {
             Home::Arena(_) | Home::Slot(_) | Home::Input(_) => value,
         }
     }
+}
+
+/// An entry's graph with a view of its own for each group of near readers, as [`fit`] needs it.
+pub fn with_views_parted(graph: &Graph, tables: &Tables, clips: usize) -> Graph {
+    let mut graph = graph.clone();
+    let order = schedule::schedule(&graph, sizes(tables, clips));
+    recompute::part_views(&mut graph, &order);
+    graph
+}
+
+/// Words that a value of a type takes at most in a step of so many clips.
+fn sizes(tables: &Tables, clips: usize) -> impl Fn(&Type) -> usize {
+    let bounds = shape::bounds(tables, clips);
+    move |ty| Stored::of(ty).words(Shape::new(tables, &bounds, ty.outer, &ty.extents()).total())
 }
 
 struct Planner<'a> {

@@ -1,10 +1,9 @@
 //! How long a training step takes, on synthetic clips and drawn masks or on those of a recorded step; where the time
 //! goes, and how near it is to what the machine can do.
 //!
-//! `flops` counts the arithmetic of a step, `peak` measures the machine's rate in between the steps, `shares` compares
-//! the two, `resident` asks the system for the memory of the process.
+//! `vjepac::plan::work` counts the arithmetic of a step, `peak` measures the machine's rate in between the steps, `shares`
+//! compares the two, `resident` asks the system for the memory of the process.
 
-mod flops;
 mod peak;
 pub mod resident;
 mod shares;
@@ -16,10 +15,10 @@ use std::time::Instant;
 use serde::Serialize;
 use vjepac::ir::graph::{InputSpec, Segments};
 use vjepac::ir::philox;
-use vjepac::lower::Backend;
+use vjepac::plan::work::work;
 use vjepac::program::{Entry, Program};
 
-use crate::device::{self, Session, StepData, input_size};
+use crate::device::{self, How, Session, StepData, input_size};
 use crate::error::{Error, Result};
 use crate::masks::MaskSampler;
 use crate::replay::read_step;
@@ -28,8 +27,6 @@ use crate::report::progress::table;
 use crate::report::trace::TraceFile;
 use peak::Meter;
 use shares::Shares;
-
-pub use flops::{Work, work};
 
 /// Entries of a training step.
 const STEP: [Entry; 2] = [Entry::Grads, Entry::Update];
@@ -44,10 +41,8 @@ pub struct Request {
     pub batch: Option<usize>,
     /// Measured steps, after one that is not.
     pub steps: usize,
-    /// Which lowering.
-    pub backend: Backend,
-    /// Threads.
-    pub threads: usize,
+    /// How the program is run.
+    pub how: How,
     /// A directory with `step.1.safetensors`.
     pub inputs: Option<PathBuf>,
     /// Where to write a trace of one more step.
@@ -125,11 +120,10 @@ impl Bench {
 /// Measures training steps.
 pub fn bench(program: Arc<Program>, request: &Request) -> Result<Bench> {
     let (inputs, segments) = step_inputs(&program, request)?;
-    let mut session =
-        Session::new(program.clone(), device::machine(program.clone(), request.backend, request.threads)?);
+    let mut session = Session::new(program.clone(), device::machine(program.clone(), request.how)?);
     let trace = request.trace.as_deref().map(|path| TraceFile::create(path, session.machine())).transpose()?;
     let dtype = program.run.as_ref().map_or(String::new(), |r| r.precision.clone());
-    let mut meter = Meter::new(&dtype, request.threads);
+    let mut meter = Meter::new(&dtype, request.how.threads);
     session.init(0)?;
     let run = |session: &mut Session, step: u64| -> Result<f64> {
         let start = Instant::now();
@@ -165,7 +159,7 @@ pub fn bench(program: Arc<Program>, request: &Request) -> Result<Bench> {
         batch: segments.clips,
         dtype,
         device: "cpu",
-        threads: request.threads,
+        threads: request.how.threads,
         flops_a_step,
         peak_flops_a_second: meter.rate(),
         peak_instructions: meter.instructions(),

@@ -1,8 +1,7 @@
 //! How a step's time and the machine's rate divide among products, attention and everything else.
 
 use vjepac::ir::kind::Kind;
-
-use super::flops::Work;
+use vjepac::plan::work::Work;
 
 /// Shares of the machine's rate and of a step's time; `None` where no time by op is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vjepac::ir::graph::{InputSpec, ScalarId, ScalarSpec, Slot, SlotId, SlotKind, Tables, Type};
+use vjepac::ir::graph::{InputSpec, ScalarId, ScalarSpec, Segments, Slot, SlotId, SlotKind, Tables, Type};
 use vjepac::ir::op::DType;
 use vjepac::lower::{Event, LowerError, Machine, Output, StepInputs};
 use vjepac::model::Schedule;
@@ -91,6 +91,10 @@ impl Machine for Fake {
             }
             Entry::Init | Entry::Draw | Entry::Metrics | Entry::Backbone => Ok(vec![]),
         }
+    }
+
+    fn prepare(&mut self, _: &Segments) -> Result<(), LowerError> {
+        Ok(())
     }
 
     fn peak_bytes(&self) -> usize {

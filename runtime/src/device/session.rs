@@ -141,6 +141,16 @@ impl Session {
         })
     }
 
+    /// Plans for the parts of a step with these counts, so that a limit of memory that it cannot keep is told at once.
+    pub fn prepare(&mut self, segments: &Segments) -> Result<()> {
+        let program = self.program.clone();
+        let group = program.run.as_ref().map_or(1, |r| r.group);
+        for part in slice::micro_batches(segments.clips, group, self.micro_batch.unwrap_or(segments.clips)) {
+            self.machine.prepare(&slice::segments(&program.tables, segments, &part))?;
+        }
+        Ok(())
+    }
+
     /// Forward and backward: the gradient slots hold the batch's gradient afterwards.
     pub fn gradients(&mut self, data: StepData) -> Result<Gradients> {
         let program = self.program.clone();

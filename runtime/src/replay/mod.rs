@@ -18,7 +18,7 @@ use vjepac::lower::Backend;
 use vjepac::program::Program;
 
 use crate::checkpoint;
-use crate::device::{self, Session, StepData};
+use crate::device::{self, How, Session, StepData};
 use crate::error::{Error, Result};
 use crate::train::schedule;
 
@@ -32,10 +32,8 @@ pub use report::{Replay, StepResult};
 pub struct Request {
     /// The recording.
     pub golden: PathBuf,
-    /// Which lowering.
-    pub backend: Backend,
-    /// Threads.
-    pub threads: usize,
+    /// How the program is run.
+    pub how: How,
     /// How many steps; without it all, and on `reference` those that have activations.
     pub steps: Option<usize>,
 }
@@ -44,7 +42,7 @@ pub struct Request {
 pub fn replay(program: Arc<Program>, request: &Request, mut tell: impl FnMut(&StepResult)) -> Result<Replay> {
     let bounds = Bounds::of(&program)?;
     let recording = recording::open(&request.golden)?;
-    let mut session = Session::new(program.clone(), device::machine(program, request.backend, request.threads)?);
+    let mut session = Session::new(program.clone(), device::machine(program, request.how)?);
     session.init(0)?;
     checkpoint::load_model(&mut session, &request.golden.join("weights.0.safetensors"))?;
     let mut replay = Replay { ok: true, bounds, steps: Vec::new() };
@@ -52,7 +50,7 @@ pub fn replay(program: Arc<Program>, request: &Request, mut tell: impl FnMut(&St
         let path = request.golden.join(format!("step.{}.safetensors", expected.step));
         let tensors = read_step(&path, session.program())?;
         let has_activations = tensors.others.iter().any(|t| compare::kind(&t.key).is_some());
-        if request.backend == Backend::Reference && request.steps.is_none() && !has_activations {
+        if request.how.backend == Backend::Reference && request.steps.is_none() && !has_activations {
             break;
         }
         let step = one(&mut session, request, bounds, expected, &tensors, has_activations)?;

@@ -13,6 +13,7 @@ use super::source::{self, Wanted};
 use crate::checkpoint::{self, load_weights};
 use crate::device::{self, Session};
 use crate::error::{Error, Result};
+use crate::masks::MaskSampler;
 use crate::report::metrics::MetricsLog;
 use crate::report::progress::{Progress, table};
 use crate::report::trace::TraceFile;
@@ -59,11 +60,9 @@ pub fn train(program: Arc<Program>, bytes: &[u8], settings: &settings::Train, st
     }
     let wanted = Wanted { settings, seed, first_step, record: directory.substitutions() };
     let mut clips = source::open(&program, &wanted)?;
-    let mut session = Session::new(
-        program.clone(),
-        device::machine(program.clone(), settings.on.backend.into(), settings.on.threads())?,
-    );
+    let mut session = Session::new(program.clone(), device::machine(program.clone(), settings.on.how())?);
     session.set_micro_batch(settings.micro_batch);
+    session.prepare(&MaskSampler::draw(&program, seed, first_step, 0, run.batch)?)?;
     let done = match &newest {
         Some(place) => {
             if !settings.weights.is_empty() {

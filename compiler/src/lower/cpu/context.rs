@@ -85,15 +85,27 @@ impl Context {
             (now.offsets, now.room) = (vec![0; self.plan.buffers.len()], usize::MAX);
         }
         let rooms: Vec<Room> = self.plan.steps.iter().map(|step| room(self, step)).collect();
+        let spans = self.spans(&rooms);
         let now = &mut *self.now.borrow_mut();
-        let mut spans = self.plan.spans(|shape| now.shapes[shape].total());
-        let words = rooms.iter().enumerate().map(|(step, room)| (step, room.words(self.threads)));
-        spans.extend(words.filter(|w| w.1 > 0).map(|(step, words)| Span { first: step, last: step, words }));
         (now.offsets, now.room) = arena::offsets(&spans);
         let mut places = now.offsets.split_off(self.plan.buffers.len()).into_iter();
         let mut place = |room: &Room| if room.words(self.threads) > 0 { places.next().unwrap_or(0) } else { 0 };
         now.workspaces = rooms.iter().map(|room| (place(room), *room)).collect();
         Ok(now.room)
+    }
+
+    /// What lives through which steps: the buffers, then what kernels take on the side.
+    fn spans(&self, rooms: &[Room]) -> Vec<Span> {
+        let mut spans = self.plan.spans(|shape| self.now.borrow().shapes[shape].total());
+        let words = rooms.iter().enumerate().map(|(step, room)| (step, room.words(self.threads)));
+        spans.extend(words.filter(|w| w.1 > 0).map(|(step, words)| Span { first: step, last: step, words }));
+        spans
+    }
+
+    /// What lives through which steps, as the step was laid out.
+    pub fn living(&self) -> Vec<Span> {
+        let rooms: Vec<Room> = self.now.borrow().workspaces.iter().map(|w| w.1).collect();
+        self.spans(&rooms)
     }
 
     /// Runs the kernel of step `index`, which finds its workspace.
@@ -140,7 +152,7 @@ impl Context {
     }
 
     /// The slots and the arena.
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &Rc<Memory> {
         &self.memory
     }
 

@@ -15,6 +15,7 @@ mod elementwise;
 mod joins;
 mod lanes;
 mod leaves;
+mod limit;
 mod linear;
 mod math;
 mod matmul;
@@ -40,50 +41,83 @@ use std::time::Instant;
 use super::luminal::chain::{Chain, Job};
 use super::profile::Clock;
 use super::{Event, LowerError, Machine, Output, Shared, StepInputs};
-use crate::ir::graph::SlotId;
+use crate::ir::graph::{Segments, SlotId};
 use crate::ir::kind::Kind;
 use crate::ir::op::Op;
 use crate::plan::{Plan, Step};
 use crate::program::{Entry, Program};
 use context::Context;
+use limit::Limit;
 use memory::Memory;
 
-pub use peak::{Peak, peak};
+pub use peak::{Peak, peak, peak_within};
 
 /// The entries that a machine runs; `init` and `draw` are the interpreter's.
 const ENTRIES: [Entry; 4] = [Entry::Grads, Entry::Update, Entry::Metrics, Entry::Backbone];
 
 /// A program on the processor.
 pub struct CpuMachine {
+    program: Shared,
     memory: Rc<Memory>,
-    entries: Vec<(Entry, Rc<Context>, Chain)>,
+    entries: Vec<Lowered>,
     pool: rayon::ThreadPool,
+    threads: usize,
     clock: Rc<RefCell<Clock>>,
+    limit: Option<Limit>,
     peak: usize,
 }
 
+/// An entry, planned, and its operators.
+struct Lowered {
+    entry: Entry,
+    cx: Rc<Context>,
+    chain: Chain,
+}
+
 impl CpuMachine {
-    /// Plans and lowers the entries; slots are zero until they are loaded.
-    pub fn new(program: Shared, threads: usize) -> Result<CpuMachine, LowerError> {
+    /// Plans and lowers the entries; slots are zero until they are loaded. Weights, state and the values of a step take at
+    /// most `limit` bytes, if there is one, or the step fails.
+    pub fn new(program: Shared, threads: usize, limit: Option<usize>) -> Result<CpuMachine, LowerError> {
+        let limit = limit.map(|bytes| Limit::new(&program, bytes)).transpose()?;
         let memory = Rc::new(Memory::new(&slot_sizes(&program))?);
+        let threads = threads.max(1);
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
+            .num_threads(threads)
             .build()
             .map_err(|e| LowerError::User(format!("cannot start {threads} threads: {e}")))?;
-        let clock = Rc::new(RefCell::new(Clock::default()));
-        let mut entries = vec![];
-        let clips = program.run.as_ref().map_or(1, |run| run.batch);
-        for entry in ENTRIES {
-            let plan = Plan::new(program.entry(entry), &program.tables, clips);
-            refuse_draws(&program, entry)?;
-            let cx = Rc::new(Context::new(program.clone(), plan, memory.clone(), threads.max(1)));
-            let jobs: Vec<_> = (0..cx.plan.steps.len())
-                .map(|s| (name(&cx.plan.steps[s].op).to_string(), job(&cx, entry, s, &clock)))
-                .collect();
-            entries.push((entry, cx, Chain::new(jobs)));
-        }
         let peak = memory.bytes();
-        Ok(CpuMachine { memory, entries, pool, clock, peak })
+        let clock = Rc::default();
+        let mut machine = CpuMachine { program, memory, entries: vec![], pool, threads, clock, limit, peak };
+        for entry in ENTRIES {
+            refuse_draws(&machine.program, entry)?;
+            let program = &machine.program;
+            let plan = Plan::new(program.entry(entry), &program.tables, batch(program));
+            let cx = Context::new(machine.program.clone(), plan, machine.memory.clone(), threads);
+            let lowered = machine.lower(entry, cx);
+            machine.entries.push(lowered);
+        }
+        Ok(machine)
+    }
+
+    fn lower(&self, entry: Entry, cx: Context) -> Lowered {
+        let cx = Rc::new(cx);
+        let job = |s: usize| (name(&cx.plan.steps[s].op).to_string(), job(&cx, entry, s, &self.clock));
+        let jobs: Vec<(String, Job)> = (0..cx.plan.steps.len()).map(job).collect();
+        let chain = Chain::new(jobs);
+        Lowered { entry, cx, chain }
+    }
+
+    /// The entry, planned so that a step with these counts is within the limit.
+    fn within_limit(&mut self, entry: Entry, segments: &Segments) -> Result<usize, LowerError> {
+        let Some(place) = self.entries.iter().position(|e| e.entry == entry) else {
+            return Err(LowerError::Bug(format!("entry `{}` is not for kernels", entry.name())));
+        };
+        if let Some(limit) = &mut self.limit
+            && let Some(cx) = limit.keep(&self.entries[place].cx, entry, segments, self.threads)?
+        {
+            self.entries[place] = self.lower(entry, cx);
+        }
+        Ok(place)
     }
 }
 
@@ -97,9 +131,8 @@ impl Machine for CpuMachine {
     }
 
     fn run(&mut self, entry: Entry, step: &StepInputs) -> Result<Vec<Output>, LowerError> {
-        let Some((_, cx, chain)) = self.entries.iter_mut().find(|e| e.0 == entry) else {
-            return Err(LowerError::Bug(format!("entry `{}` is not for kernels", entry.name())));
-        };
+        let place = self.within_limit(entry, step.segments)?;
+        let Lowered { cx, chain, .. } = &mut self.entries[place];
         cx.begin(step)?;
         cx.check_inputs()?;
         self.peak = self.peak.max(self.memory.bytes());
@@ -108,6 +141,10 @@ impl Machine for CpuMachine {
         self.peak = self.peak.max(self.memory.bytes());
         done?;
         Ok(cx.plan.outputs.iter().map(|(name, value)| output(cx, name, *value)).collect())
+    }
+
+    fn prepare(&mut self, segments: &Segments) -> Result<(), LowerError> {
+        ENTRIES.into_iter().try_for_each(|entry| self.within_limit(entry, segments).map(|_| ()))
     }
 
     fn peak_bytes(&self) -> usize {
@@ -126,6 +163,11 @@ impl Machine for CpuMachine {
     fn recorded(&mut self) -> Vec<Event> {
         self.clock.borrow_mut().recorded()
     }
+}
+
+/// Clips of a step, for which entries are planned.
+fn batch(program: &Program) -> usize {
+    program.run.as_ref().map_or(1, |run| run.batch)
 }
 
 /// Numbers in each slot.

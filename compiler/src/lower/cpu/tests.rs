@@ -164,7 +164,7 @@ impl Lab {
         let program = Arc::new(program);
         let mut runs = vec![];
         for threads in [1, 2] {
-            let mut machine = CpuMachine::new(program.clone(), threads).unwrap();
+            let mut machine = CpuMachine::new(program.clone(), threads, None).unwrap();
             let inputs: Vec<Vec<f32>> = self.env.inputs.iter().map(|x| narrow(x)).collect();
             for _ in 0..2 {
                 for (i, content) in self.env.slots.iter().enumerate() {
@@ -267,7 +267,7 @@ fn what_memory_cannot_hold_is_the_users_to_mend() {
     let key = "too.large".into();
     lab.tables.slots.push(Slot { key, shape: vec![1 << 22, 1 << 22], kind: SlotKind::Frozen });
     let program = Program { tables: lab.tables, ..Program::default() };
-    let Err(LowerError::User(text)) = CpuMachine::new(Arc::new(program), 1) else { panic!("64 TiB were found") };
+    let Err(LowerError::User(text)) = CpuMachine::new(Arc::new(program), 1, None) else { panic!("64 TiB were found") };
     assert!(text.contains("not enough memory: weights and optimiser state need 65536.00 GiB"), "{text}");
 }
 
@@ -279,7 +279,7 @@ fn an_index_beyond_its_rows_is_an_error() {
     lab.env.segments.sets[0].target[0][0] = 5;
     let mut program = Program { tables: lab.tables.clone(), ..Program::default() };
     program.entries[Entry::Grads as usize] = lab.graph.clone();
-    let mut machine = CpuMachine::new(Arc::new(program), 1).unwrap();
+    let mut machine = CpuMachine::new(Arc::new(program), 1, None).unwrap();
     let step = StepInputs { segments: &lab.env.segments, inputs: &[], scalars: &[] };
     let text = "expected an index below 2, found 5; labels count from 0".to_string();
     assert_eq!(machine.run(Entry::Grads, &step).map(|_| ()), Err(LowerError::User(text)));
@@ -292,7 +292,7 @@ fn a_clip_without_tokens_is_an_error() {
     lab.shown(Op::Gelu, &[x]);
     let mut program = Program { tables: lab.tables.clone(), ..Program::default() };
     program.entries[Entry::Grads as usize] = lab.graph.clone();
-    let mut machine = CpuMachine::new(Arc::new(program), 1).unwrap();
+    let mut machine = CpuMachine::new(Arc::new(program), 1, None).unwrap();
     let inputs: Vec<Vec<f32>> = lab.env.inputs.iter().map(|x| narrow(x)).collect();
     let empty = &mut lab.env.segments.sets[0];
     (empty.target[CLIPS + 1], empty.target_count[CLIPS + 1]) = (vec![], 0);
@@ -672,7 +672,7 @@ fn other_counts_need_no_new_machine() {
     lab.shown(Op::Gelu, &[y]);
     let mut program = Program { tables: lab.tables.clone(), ..Program::default() };
     program.entries[Entry::Grads as usize] = lab.graph.clone();
-    let mut machine = CpuMachine::new(Arc::new(program), 2).unwrap();
+    let mut machine = CpuMachine::new(Arc::new(program), 2, None).unwrap();
     machine.slot_mut(SlotId(0)).copy_from_slice(&narrow(&lab.env.slots[0]));
     for seed in 0..4 {
         let other = Lab::sized(100 + seed, 50);

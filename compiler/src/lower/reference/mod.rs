@@ -22,7 +22,7 @@ mod update;
 
 use super::luminal::primitives::Kept;
 use super::{Event, LowerError, Machine, Output, Shared, StepInputs};
-use crate::ir::graph::SlotId;
+use crate::ir::graph::{Segments, SlotId};
 use crate::program::Entry;
 
 /// Runs a program's entries on luminal primitives.
@@ -67,6 +67,11 @@ impl Machine for ReferenceMachine {
             self.slots[slot.0 as usize] = results.take(*kept)?;
         }
         Ok(outputs)
+    }
+
+    /// Graphs are built for each step.
+    fn prepare(&mut self, _: &Segments) -> Result<(), LowerError> {
+        Ok(())
     }
 
     /// An upper bound: every array of the largest graph so far, though luminal frees arrays after their last use.

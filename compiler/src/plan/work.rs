@@ -3,11 +3,12 @@
 //! Counted are products of matrices and what they are made of: a multiply and an add are two. Elementwise work, norms,
 //! softmax and the optimiser are a few operations an element, bound by memory, and not counted, as is usual.
 
-use vjepac::ir::graph::{Graph, Outer, Segments, Tables, Type, Value};
-use vjepac::ir::kind::Kind;
-use vjepac::ir::op::Op;
-use vjepac::lower::cpu::name;
-use vjepac::program::{Entry, Program};
+use crate::ir::graph::{Graph, Outer, Segments, Tables, Type, Value};
+use crate::ir::kind::Kind;
+use crate::ir::op::Op;
+use crate::lower::cpu::name;
+use crate::program::{Entry, Program};
+use petgraph::stable_graph::NodeIndex;
 
 /// The arithmetic of all ops of one name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,11 +23,10 @@ pub struct Work {
 
 /// The arithmetic of entries by op; ops that have none are left out.
 pub fn work(program: &Program, entries: &[Entry], segments: &Segments) -> Vec<Work> {
-    let ctx = Ctx { tables: &program.tables, segments };
     let mut all: Vec<Work> = Vec::new();
     for graph in entries.iter().map(|entry| program.entry(*entry)) {
         for node in graph.nodes.node_indices() {
-            let Some(flops) = ctx.node(graph, node.into()) else { continue };
+            let Some(flops) = node_work(&program.tables, segments, graph, node) else { continue };
             let kind = graph.op(node.into()).kind();
             let op = name(graph.op(node.into()));
             match all.iter_mut().find(|work| work.op == op) {
@@ -36,6 +36,11 @@ pub fn work(program: &Program, entries: &[Entry], segments: &Segments) -> Vec<Wo
         }
     }
     all
+}
+
+/// Multiplies and adds of a node; nothing for what has no products.
+pub fn node_work(tables: &Tables, segments: &Segments, graph: &Graph, node: NodeIndex) -> Option<f64> {
+    Ctx { tables, segments }.node(graph, node.into())
 }
 
 struct Ctx<'a> {
@@ -91,7 +96,7 @@ impl Ctx<'_> {
 
     /// Elements of all blocks.
     fn elements(&self, ty: &Type) -> f64 {
-        (0..self.segments.blocks(self.tables, ty.outer)).map(|b| self.dims(ty, b).iter().product::<f64>()).sum()
+        self.segments.elements(self.tables, ty) as f64
     }
 
     fn dims(&self, ty: &Type, block: usize) -> Vec<f64> {
@@ -110,8 +115,8 @@ fn larger(a: Outer, b: Outer) -> Outer {
 
 #[cfg(test)]
 mod tests {
-    use vjepac::ir::graph::{Count, CountId, CountKind, Dim, Extent, SegmentData, SegmentSet, SetId, SlotId};
-    use vjepac::ir::op::DType;
+    use crate::ir::graph::{Count, CountId, CountKind, Dim, Extent, SegmentData, SegmentSet, SetId, SlotId};
+    use crate::ir::op::DType;
 
     use super::*;
 
