@@ -31,17 +31,25 @@ pub enum Who {
     Ours {
         /// Precision of the program.
         bf16: bool,
+        /// With `--memory`: a share of what PyTorch took in the same precision.
+        thrifty: bool,
     },
 }
 
 /// Everyone, the yardstick first.
-const EVERYONE: [Who; 5] = [
+const EVERYONE: [Who; 7] = [
     Who::Torch { bf16: false, compiled: false },
     Who::Torch { bf16: true, compiled: false },
     Who::Torch { bf16: true, compiled: true },
-    Who::Ours { bf16: false },
-    Who::Ours { bf16: true },
+    Who::Ours { bf16: false, thrifty: false },
+    Who::Ours { bf16: true, thrifty: false },
+    Who::Ours { bf16: false, thrifty: true },
+    Who::Ours { bf16: true, thrifty: true },
 ];
+
+/// The share of PyTorch's memory that the thrifty are allowed, and what their process takes of it beside the step.
+pub const THRIFT: f64 = 0.40;
+const PROCESS: f64 = 100e6;
 
 /// One run of a few steps.
 #[derive(Clone, Debug)]
@@ -68,18 +76,19 @@ pub struct Contender {
 pub fn all(workload: &Workload, settings: &Settings) -> Result<Vec<Contender>, String> {
     let takes_part = |who: &Who| match who {
         Who::Torch { .. } => settings.yardstick.is_ok() && !workload.alone,
-        Who::Ours { bf16 } => *bf16 || !workload.alone,
+        Who::Ours { bf16, thrifty: false } => *bf16 || !workload.alone,
+        Who::Ours { thrifty: true, .. } => settings.yardstick.is_ok() && workload.thrifty,
     };
     let _ = std::fs::remove_dir_all(settings.inputs(workload)); // those of an earlier yardstick, if there are any
     let mut contenders = Vec::new();
     for who in EVERYONE.into_iter().filter(takes_part) {
         let contender = Contender { who, runs: Vec::new(), left_out: None };
-        if let Who::Ours { bf16 } = who {
+        if let Who::Ours { bf16, .. } = who {
             let mut compile = Command::new(settings.programs.join("vjepac"));
             let model = vjepa_tests::root().join("models/vjepa-vitl16.vjepa");
             compile.arg("compile").arg(model).args(workload.settings(precision(bf16)));
             compile.arg("-o").arg(contender.place(workload, settings, "vjc"));
-            process::run(&mut compile, &contender.place(workload, settings, "compile.log"))?;
+            process::run(&mut compile, &contender.place(workload, settings, "compile.log"), settings.patience)?;
         }
         contenders.push(contender);
     }
@@ -94,8 +103,10 @@ impl Contender {
             Who::Torch { bf16: true, compiled: false } => "PyTorch bf16",
             Who::Torch { bf16: false, compiled: true } => "PyTorch f32 compiled",
             Who::Torch { bf16: true, compiled: true } => "PyTorch bf16 compiled",
-            Who::Ours { bf16: false } => "ours f32",
-            Who::Ours { bf16: true } => "ours bf16",
+            Who::Ours { bf16: false, thrifty: false } => "ours f32",
+            Who::Ours { bf16: true, thrifty: false } => "ours bf16",
+            Who::Ours { bf16: false, thrifty: true } => "ours f32 --memory",
+            Who::Ours { bf16: true, thrifty: true } => "ours bf16 --memory",
         }
     }
 
@@ -104,9 +115,15 @@ impl Contender {
         median(self.runs.iter().map(|run| run.seconds))
     }
 
-    /// Runs once more and returns the seconds of a step. Who fails is left out from then on.
-    pub fn run(&mut self, workload: &Workload, settings: &Settings) -> Option<f64> {
-        match self.try_run(workload, settings) {
+    /// Most bytes that were resident in any run.
+    pub fn peak(&self) -> Option<usize> {
+        self.runs.iter().filter_map(|run| run.peak).max()
+    }
+
+    /// Runs once more and returns the seconds of a step. Who fails is left out from then on. `limit` is what the thrifty
+    /// may hold.
+    pub fn run(&mut self, workload: &Workload, settings: &Settings, limit: Option<usize>) -> Option<f64> {
+        match self.try_run(workload, settings, limit) {
             Ok(run) => {
                 self.runs.push(run);
                 self.runs.last().map(|run| run.seconds)
@@ -118,12 +135,18 @@ impl Contender {
         }
     }
 
-    fn try_run(&self, workload: &Workload, settings: &Settings) -> Result<Run, String> {
+    fn try_run(&self, workload: &Workload, settings: &Settings, limit: Option<usize>) -> Result<Run, String> {
         let mut command = match self.who {
             Who::Torch { bf16, compiled } => torch(settings.yardstick.as_ref()?, workload, settings, (bf16, compiled)),
-            Who::Ours { .. } => ours(&self.place(workload, settings, "vjc"), workload, settings),
+            Who::Ours { thrifty: false, .. } => ours(&self.place(workload, settings, "vjc"), workload, settings),
+            Who::Ours { thrifty: true, .. } => {
+                let limit = limit.ok_or("PyTorch's memory in this precision is not known")?;
+                let mut command = ours(&self.place(workload, settings, "vjc"), workload, settings);
+                command.arg("--memory").arg(format!("{limit}B"));
+                command
+            }
         };
-        let ran = process::run(&mut command, &self.place(workload, settings, "log"))?;
+        let ran = process::run(&mut command, &self.place(workload, settings, "log"), settings.patience)?;
         if matches!(self.who, Who::Torch { .. }) && !settings.inputs(workload).join(STEP).exists() {
             return Err(format!("it wrote no {STEP} into {}", settings.inputs(workload).display()));
         }
@@ -168,6 +191,13 @@ fn ours(program: &Path, workload: &Workload, settings: &Settings) -> Command {
     command
 }
 
+/// What the thrifty may hold, if it is known what PyTorch holds in their precision.
+pub fn limit(contenders: &[Contender], who: Who) -> Option<usize> {
+    let Who::Ours { bf16, thrifty: true } = who else { return None };
+    let torch = contenders.iter().find(|c| c.who == Who::Torch { bf16, compiled: false })?.peak()?;
+    Some((THRIFT * torch as f64 - PROCESS).max(0.0) as usize)
+}
+
 fn precision(bf16: bool) -> &'static str {
     if bf16 { "bf16" } else { "f32" }
 }
@@ -194,7 +224,7 @@ mod tests {
     #[test]
     fn hopeless_ways_of_the_yardstick_are_left_out() {
         let mut contenders = EVERYONE.map(|who| Contender { who, runs: Vec::new(), left_out: None });
-        for (contender, seconds) in contenders.iter_mut().zip([2.0, 1.0, 1.6, 4.0, 5.0]) {
+        for (contender, seconds) in contenders.iter_mut().zip([2.0, 1.0, 1.6, 4.0, 5.0, 9.0, 9.0]) {
             contender.runs.push(Run { seconds, peak: None, found: Value::Null });
         }
         leave_out_slow(&mut contenders);

@@ -59,11 +59,12 @@ fn measure(workload: &Workload, settings: &Settings) -> Result<Vec<Contender>, S
             order.reverse();
         }
         for i in order {
+            let limit = contender::limit(&contenders, contenders[i].who);
             let contender = &mut contenders[i];
             if contender.left_out.is_some() {
                 continue;
             }
-            let seconds = contender.run(workload, settings);
+            let seconds = contender.run(workload, settings, limit);
             let seconds = seconds.map_or("failed".to_string(), |s| format!("{s:.3} s a step"));
             eprintln!("{}, round {} of {rounds}: {} {seconds}", workload.name, round + 1, contender.name());
         }

@@ -7,9 +7,11 @@
 //! | `PAIRS` | rounds, 7 by default |
 //! | `STEPS` | measured steps of a run, 3 by default |
 //! | `THREADS` | threads of both, all processors by default |
+//! | `PATIENCE` | minutes after which a run is given up, 10 by default |
 //! | `ONLY` | names of workloads, separated by commas; all by default |
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::workload::{self, Workload};
 
@@ -23,6 +25,8 @@ pub struct Settings {
     pub steps: usize,
     /// Threads of both.
     pub threads: usize,
+    /// Time after which a run is given up.
+    pub patience: Duration,
     /// Where programs, inputs and results go.
     pub directory: PathBuf,
     /// Where `vjepac` and `vjepa-run` are.
@@ -57,6 +61,7 @@ impl Settings {
             pairs: count("PAIRS", 7)?,
             steps: count("STEPS", 3)?,
             threads: count("THREADS", processors)?,
+            patience: Duration::from_secs(60 * count("PATIENCE", 10)? as u64),
             directory,
             programs,
             only,

@@ -58,7 +58,7 @@ pub fn measured(workload: &Workload, contenders: &[Contender]) -> String {
         let (least, most) = (runs().fold(f64::INFINITY, f64::min), runs().fold(0.0, f64::max));
         text += &match contender.seconds() {
             Some(seconds) => {
-                let peak = contender.runs.iter().filter_map(|run| run.peak).max();
+                let peak = contender.peak();
                 let peak = peak.map_or("-".to_string(), gigabytes);
                 let range = format!("{least:.3} to {most:.3}");
                 format!("  {:24}{seconds:>10.3}  {range:>17}{peak:>12}", contender.name())
@@ -79,13 +79,14 @@ pub fn compared(rows: &[Row]) -> String {
     let mut text = format!("{:width$}  {:>16}  {:>10}\n", "", "aim", "measured");
     for row in rows {
         let aim = match row.aim {
+            Aim::None => String::new(),
             Aim::Times(aim) => format!("at least {aim:.2} x"),
             Aim::AtLeast(aim) => format!("at least {}", percent(aim)),
             Aim::AtMost(aim) => format!("at most {}", percent(aim)),
             Aim::Within(aim) => format!("within {}", gigabytes(aim as usize)),
         };
         let (found, met) = match row.found {
-            Some(found) => (row.aim.shown(found), if row.aim.met(found) { "reached" } else { "not reached" }),
+            Some(found) => (row.aim.shown(found), row.aim.verdict(found)),
             None => ("-".to_string(), "not measured"),
         };
         text += &format!("{:width$}  {aim:>16}  {found:>10}  {met}\n", row.what);
@@ -94,18 +95,20 @@ pub fn compared(rows: &[Row]) -> String {
 }
 
 impl Aim {
-    /// True if a measured value does.
-    fn met(self, found: f64) -> bool {
-        match self {
+    /// Whether a measured value does.
+    fn verdict(self, found: f64) -> &'static str {
+        let met = match self {
+            Aim::None => return "",
             Aim::Times(aim) | Aim::AtLeast(aim) => found >= aim,
             Aim::AtMost(aim) | Aim::Within(aim) => found <= aim,
-        }
+        };
+        if met { "reached" } else { "not reached" }
     }
 
     fn shown(self, found: f64) -> String {
         match self {
             Aim::Times(_) => format!("{found:.2} x"),
-            Aim::AtLeast(_) | Aim::AtMost(_) => percent(found),
+            Aim::None | Aim::AtLeast(_) | Aim::AtMost(_) => percent(found),
             Aim::Within(_) => gigabytes(found as usize),
         }
     }

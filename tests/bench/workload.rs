@@ -18,6 +18,8 @@ pub struct Workload {
     pub patch: usize,
     /// Clips of a step, all in one group of masks.
     pub batch: usize,
+    /// Measured with a limit of memory as well.
+    pub thrifty: bool,
     /// Too large to repeat: run once, in bf16, without the yardstick.
     pub alone: bool,
 }
@@ -32,6 +34,7 @@ pub const SMALL: Workload = Workload {
     size: 64,
     patch: 8,
     batch: 8,
+    thrifty: false,
     alone: false,
 };
 
@@ -45,6 +48,7 @@ pub const VIT_S: Workload = Workload {
     size: 224,
     patch: 16,
     batch: 2,
+    thrifty: true,
     alone: false,
 };
 
@@ -58,6 +62,7 @@ pub const VIT_L: Workload = Workload {
     size: 224,
     patch: 16,
     batch: 1,
+    thrifty: false,
     alone: true,
 };
 

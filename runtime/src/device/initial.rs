@@ -1,7 +1,7 @@
 //! Contents of a fresh run's slots: the program's `init` entry, run by the interpreter.
 //!
 //! Every store is run by itself, with what it needs: threads share the work, and no more than a tensor a thread is held
-//! in f64. Draws are keyed by the weight, so that the order does not matter.
+//! beside the slots. Draws are keyed by the weight, so that the order does not matter.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,23 @@ use vjepac::program::{Entry, Program};
 
 use crate::error::{Error, Result};
 
-/// What the init entry stores: buffers and initial weights.
-pub fn contents(program: &Program, seed: u64) -> Result<Vec<(SlotId, Vec<f32>)>> {
+/// Hands `take` what the init entry stores: buffers and initial weights.
+pub fn contents(program: &Program, seed: u64, mut take: impl FnMut(SlotId, Vec<f32>) -> Result<()>) -> Result<()> {
     let graph = program.entry(Entry::Init);
-    let stores: Vec<Value> = graph.nodes.node_indices().map(Value::from).collect();
-    let store = |value: &Value| {
-        let Op::Store(slot) = graph.op(*value) else { return None };
-        Some(content(program, graph, *value, *slot, seed).map(|data| (*slot, data)))
-    };
-    stores.par_iter().filter_map(store).collect()
+    let stores: Vec<(Value, SlotId)> = graph
+        .nodes
+        .node_indices()
+        .filter_map(|node| match graph.nodes[node].op {
+            Op::Store(slot) => Some((node.into(), slot)),
+            _ => None,
+        })
+        .collect();
+    for some in stores.chunks(rayon::current_num_threads()) {
+        let run = |(store, slot): &(Value, SlotId)| Ok((*slot, content(program, graph, *store, *slot, seed)?));
+        let contents: Vec<(SlotId, Vec<f32>)> = some.par_iter().map(run).collect::<Result<_>>()?;
+        contents.into_iter().try_for_each(|(slot, data)| take(slot, data))?;
+    }
+    Ok(())
 }
 
 /// Runs one store and what it needs.
@@ -60,11 +68,20 @@ mod tests {
             let drawn = graph.add(op, &[deviation], ty.clone(), None, &place);
             graph.add(Op::Store(SlotId(i as u32)), &[drawn], ty, None, &place);
         }
-        let first = contents(&program, 3).unwrap();
+        let contents = |seed| {
+            let mut all = Vec::new();
+            contents(&program, seed, |slot, data| {
+                all.push((slot, data));
+                Ok(())
+            })
+            .unwrap();
+            all
+        };
+        let first = contents(3);
         assert_eq!(first.iter().map(|(id, data)| (id.0, data.len())).collect::<Vec<_>>(), [(0, 4), (1, 4)]);
         assert_ne!(first[0].1, first[1].1);
-        assert_eq!(first, contents(&program, 3).unwrap());
-        assert_ne!(first, contents(&program, 4).unwrap());
+        assert_eq!(first, contents(3));
+        assert_ne!(first, contents(4));
 
         // The same as the whole entry in one go.
         let mut env = Env { seed: 3, ..Env::default() };

@@ -98,15 +98,17 @@ impl Session {
         for i in 0..self.program.tables.slots.len() {
             self.machine.slot_mut(SlotId(i as u32)).fill(0.0);
         }
-        for (id, data) in initial::contents(&self.program, seed)? {
-            let slot = &self.program.tables.slots[id.0 as usize];
+        let program = self.program.clone();
+        initial::contents(&program, seed, |id, data| {
+            let slot = &program.tables.slots[id.0 as usize];
             let size: usize = slot.shape.iter().product();
             if data.len() != size {
                 let (key, n) = (&slot.key, data.len());
                 return Err(Error::failed(format!("compiler bug: init gives `{key}` {n} numbers, not {size}")));
             }
             self.machine.slot_mut(id).copy_from_slice(&data);
-        }
+            Ok(())
+        })?;
         self.copy_averages(&[]);
         Ok(())
     }
