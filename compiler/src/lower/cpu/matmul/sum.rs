@@ -13,7 +13,7 @@ const TILE: (usize, usize, usize) = (288, 384, 256);
 /// Tasks that a long sum is cut into at least, if its parts are long enough.
 const CUTS: usize = 16;
 /// Fewest terms of a part of a long sum.
-const PART: usize = 256;
+const PART: usize = 1024;
 
 /// Where a tile is, and its sizes. Terms are of either kind.
 #[derive(Clone, Copy)]
