@@ -57,7 +57,7 @@ fn command_lines_of_the_readme_run() {
         }
         for line in text.lines() {
             let line = line.replace("tiny.vjc", &format!("{}/tiny.vjc", dir.path().display()));
-            let line = line.replace("runs/tiny", &format!("{}/run", dir.path().display()));
+            let line = line.replace("runs/", &format!("{}/run-", dir.path().display()));
             let mut words = words(&line);
             if words.first().is_some_and(|w| w == "vjepac" || w == "vjepa-run") {
                 let program = words.remove(0);

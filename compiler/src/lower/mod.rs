@@ -63,8 +63,9 @@ pub trait Machine {
     fn slot_mut(&mut self, id: SlotId) -> &mut [f32];
     /// Runs an entry; effects land in the slots.
     fn run(&mut self, entry: Entry, step: &StepInputs) -> Result<Vec<Output>, LowerError>;
-    /// Plans for a step with these counts, so that a limit that it cannot keep is told before anything runs.
-    fn prepare(&mut self, segments: &Segments) -> Result<(), LowerError>;
+    /// Plans for a step with these counts, so that a limit that it cannot keep is told before anything runs. Bytes that the
+    /// machine will hold; nothing where it cannot tell.
+    fn prepare(&mut self, segments: &Segments) -> Result<Option<usize>, LowerError>;
     /// Largest number of bytes held so far, slots included.
     fn peak_bytes(&self) -> usize;
     /// Seconds spent by op name since the last call, most first; nothing where the machine cannot tell.

@@ -93,8 +93,8 @@ impl Machine for Fake {
         }
     }
 
-    fn prepare(&mut self, _: &Segments) -> Result<(), LowerError> {
-        Ok(())
+    fn prepare(&mut self, _: &Segments) -> Result<Option<usize>, LowerError> {
+        Ok(None)
     }
 
     fn peak_bytes(&self) -> usize {

@@ -143,14 +143,16 @@ impl Session {
         })
     }
 
-    /// Plans for the parts of a step with these counts, so that a limit of memory that it cannot keep is told at once.
-    pub fn prepare(&mut self, segments: &Segments) -> Result<()> {
+    /// Plans for the parts of a step with these counts, so that a limit of memory that it cannot keep is told at once. Bytes
+    /// that the machine will hold, if it can tell.
+    pub fn prepare(&mut self, segments: &Segments) -> Result<Option<usize>> {
         let program = self.program.clone();
         let group = program.run.as_ref().map_or(1, |r| r.group);
+        let mut most = None;
         for part in slice::micro_batches(segments.clips, group, self.micro_batch.unwrap_or(segments.clips)) {
-            self.machine.prepare(&slice::segments(&program.tables, segments, &part))?;
+            most = most.max(self.machine.prepare(&slice::segments(&program.tables, segments, &part))?);
         }
-        Ok(())
+        Ok(most)
     }
 
     /// Forward and backward: the gradient slots hold the batch's gradient afterwards.

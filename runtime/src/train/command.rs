@@ -62,7 +62,7 @@ pub fn train(program: Arc<Program>, bytes: &[u8], settings: &settings::Train, st
     let mut clips = source::open(&program, &wanted)?;
     let mut session = Session::new(program.clone(), device::machine(program.clone(), settings.on.how())?);
     session.set_micro_batch(settings.micro_batch);
-    session.prepare(&MaskSampler::draw(&program, seed, first_step, 0, run.batch)?)?;
+    let memory = session.prepare(&MaskSampler::draw(&program, seed, first_step, 0, run.batch)?)?;
     let done = match &newest {
         Some(place) => {
             if !settings.weights.is_empty() {
@@ -83,7 +83,12 @@ pub fn train(program: Arc<Program>, bytes: &[u8], settings: &settings::Train, st
 
     let mut metrics = MetricsLog::open(&directory.metrics(), done)?;
     let mut progress = Progress::start(Some(&directory.log()), done, last)?;
-    progress.say(&table(&rows(&program, &run, settings, seed, done, last)));
+    let mut rows = rows(&program, &run, settings, seed, done, last);
+    if let Some(bytes) = memory {
+        let limit = settings.on.memory.map_or(String::new(), |limit| format!(" of {}", mebibytes(limit)));
+        rows.push(("memory", format!("{}{limit}, decoded frames apart", mebibytes(bytes))));
+    }
+    progress.say(&table(&rows));
     let plan = Plan {
         seed,
         batch: run.batch,
@@ -122,6 +127,10 @@ fn start(session: &mut Session, settings: &settings::Train, seed: u64) -> Result
         }
         None => Ok(()),
     }
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// The settings of a run, for people.

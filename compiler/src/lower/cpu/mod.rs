@@ -143,8 +143,13 @@ impl Machine for CpuMachine {
         Ok(cx.plan.outputs.iter().map(|(name, value)| output(cx, name, *value)).collect())
     }
 
-    fn prepare(&mut self, segments: &Segments) -> Result<(), LowerError> {
-        ENTRIES.into_iter().try_for_each(|entry| self.within_limit(entry, segments).map(|_| ()))
+    fn prepare(&mut self, segments: &Segments) -> Result<Option<usize>, LowerError> {
+        let mut words = 0;
+        for entry in ENTRIES {
+            let place = self.within_limit(entry, segments)?;
+            words = words.max(self.entries[place].cx.lay_out(segments)?);
+        }
+        Ok(Some(self.memory.slot_bytes() + 4 * words))
     }
 
     fn peak_bytes(&self) -> usize {

@@ -70,8 +70,8 @@ impl Machine for ReferenceMachine {
     }
 
     /// Graphs are built for each step.
-    fn prepare(&mut self, _: &Segments) -> Result<(), LowerError> {
-        Ok(())
+    fn prepare(&mut self, _: &Segments) -> Result<Option<usize>, LowerError> {
+        Ok(None)
     }
 
     /// An upper bound: every array of the largest graph so far, though luminal frees arrays after their last use.
