@@ -191,7 +191,7 @@ fn part(session: &Session, model: &Model, path: &str, json: bool) -> Result<(), 
 fn show_source(spec: &InputSpec) -> String {
     let picture = |s: &VideoSpec| format!("{} x {} px", s.size, s.size);
     match spec {
-        InputSpec::Video(s) => format!("video, {} frames, every {}, {}", s.frames, s.every, picture(s)),
+        InputSpec::Video(s) => format!("video, {} frames, {}, {}", s.frames, s.pace, picture(s)),
         InputSpec::Image(s) => format!("image, {}", picture(s)),
         InputSpec::Label { classes } => format!("label, {classes} classes"),
     }

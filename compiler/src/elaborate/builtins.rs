@@ -52,6 +52,7 @@ pub static RECORDS: [Record; 5] = [
         settings: &[
             ("frames", Some(Default::Whole(16, Unit::Frames))),
             ("every", Some(Default::Whole(1, Unit::Frames))),
+            ("rate", Some(Default::Nothing)),
             ("size", Some(Default::Whole(224, Unit::Px))),
             ("crop", Some(Default::Nothing)),
             ("aspect", Some(Default::Nothing)),
@@ -197,7 +198,8 @@ impl Elab<'_> {
             let Some((name, default)) = record.settings.iter().find(|(n, _)| *n == &*word.text) else {
                 let near = match &*word.text {
                     "weight_decay" => Some("decay"),
-                    "fps" | "stride" => Some("every"),
+                    "fps" => Some("rate"),
+                    "stride" => Some("every"),
                     text => suggest::nearest(text, names()),
                 };
                 let text = format!("`{}` has no setting called `{}`", record.name, word.text);

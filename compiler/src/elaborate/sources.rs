@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::emit::Leaf;
+use super::units::Unit;
 use super::value::{Instance, Num, Tensor, Value};
 use super::{Elab, Res};
-use crate::ir::graph::{InputSpec, Outer, VideoSpec};
+use crate::ir::graph::{InputSpec, Outer, Pace, VideoSpec};
 use crate::ir::op::DType;
 use crate::model::{self, NodeOp};
 use crate::source::Span;
@@ -57,7 +58,7 @@ impl Elab<'_> {
         Ok(VideoSpec {
             name: name.to_string(),
             frames: if video { self.source_number(source, "frames")? } else { 1 },
-            every: if video { self.source_number(source, "every")? } else { 1 },
+            pace: if video { self.pace(source)? } else { Pace::Every(1) },
             size: self.source_number(source, "size")?,
             crop: self.source_interval(source, "crop")?,
             aspect: self.source_interval(source, "aspect")?,
@@ -69,6 +70,27 @@ impl Elab<'_> {
                 }
             },
         })
+    }
+
+    /// `rate`, if it is given, stands for `every`.
+    fn pace(&mut self, source: &Rc<Instance>) -> Res<Pace> {
+        let path = format!("{}.rate", source.place());
+        let rate = match self.source_setting(source, "rate")? {
+            Value::None => return Ok(Pace::Every(self.source_number(source, "every")?)),
+            Value::Num(rate) => rate,
+            other => {
+                let text = format!("`{path}` is a number of frames a second, found {}", other.kind());
+                return self.error("V0104", text, source.maker.span, "in this source");
+            }
+        };
+        if rate.unit.is_some() && rate.unit != Unit::Fps {
+            let text = format!("`{path}` is measured in fps, not in {}", rate.unit.name());
+            return self.error("V0301", text, source.maker.span, "in this source");
+        }
+        match rate.value.real() {
+            fps if fps > 0.0 && fps.is_finite() => Ok(Pace::Rate(fps)),
+            _ => self.error("V0104", format!("`{path}` must be above zero"), source.maker.span, "in this source"),
+        }
     }
 
     fn source_setting(&mut self, source: &Rc<Instance>, name: &str) -> Res<Value> {

@@ -265,6 +265,47 @@ pub enum InputSpec {
     },
 }
 
+/// Which frames of a file make a clip.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Pace {
+    /// One of so many: a clip spans `frames` times as many.
+    Every(usize),
+    /// So many a second, whatever the file has.
+    Rate(f64),
+}
+
+impl Pace {
+    /// Source frames from one frame of a clip to the next, in a file of so many frames a second: the quotient of whole
+    /// frames a second, as in the published code of V-JEPA 2 (`ceil(fps) // rate`), at least 1.
+    pub fn step(self, fps: f64) -> usize {
+        match self {
+            Pace::Every(n) => n,
+            Pace::Rate(rate) => ((fps.ceil() / rate).floor() as usize).max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod pace_tests {
+    use super::Pace;
+
+    #[test]
+    fn a_rate_is_a_step_of_whole_frames() {
+        // 30 and 29.97 frames a second at 4: every 7th, as published.
+        assert_eq!([30.0, 29.97, 25.0, 3.0].map(|fps| Pace::Rate(4.0).step(fps)), [7, 7, 6, 1]);
+        assert_eq!(Pace::Every(4).step(25.0), 4);
+    }
+}
+
+impl std::fmt::Display for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Pace::Every(n) => write!(f, "every {n}"),
+            Pace::Rate(rate) => write!(f, "rate {rate:?}"),
+        }
+    }
+}
+
 /// Settings of a `video` or `image` source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VideoSpec {
@@ -272,8 +313,8 @@ pub struct VideoSpec {
     pub name: String,
     /// Frames of a clip (1 for images).
     pub frames: usize,
-    /// Frame step: the clip spans `frames * every` source frames.
-    pub every: usize,
+    /// Which frames of a file the clip has.
+    pub pace: Pace,
     /// Height and width after the crop, pixels.
     pub size: usize,
     /// Share of the picture's area that the crop takes, if cropped at random.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use petgraph::stable_graph::NodeIndex;
 
 use super::graph::{
-    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, ScalarId, ScalarSpec,
+    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, Pace, ScalarId, ScalarSpec,
     SegmentSet, SetId, Slot, SlotId, SlotKind, Tables, Type, Value, VideoSpec,
 };
 use super::op::{BinaryOp, DType, Dist, Op, ReduceOp, UnaryOp, Which};
@@ -194,13 +194,17 @@ impl<'a> Cursor<'a> {
         let name = self.string()?;
         self.expect("frames")?;
         let frames = self.number()?;
-        self.expect("every")?;
-        let every = self.number()?;
+        let pace = if self.eat("rate") {
+            Pace::Rate(self.number()?)
+        } else {
+            self.expect("every")?;
+            Pace::Every(self.number()?)
+        };
         self.expect("size")?;
         let size = self.number()?;
         let crop = if self.eat("crop") { Some((self.number()?, self.number()?)) } else { None };
         let aspect = if self.eat("aspect") { Some((self.number()?, self.number()?)) } else { None };
-        Ok(VideoSpec { name, frames, every, size, crop, aspect, flip: self.eat("flip") })
+        Ok(VideoSpec { name, frames, pace, size, crop, aspect, flip: self.eat("flip") })
     }
 
     // ---- nodes
@@ -481,7 +485,7 @@ slot s5 "p" [2] buffer
 slot s6 "exp_avg.encoder.w" [4, 8] moment s0 "exp_avg"
 slot s7 "grad.encoder.w" [4, 8] gradient s0
 input i0 video "clip" frames 4 every 2 size 8 crop 0.3 1.0 aspect 0.75 1.35 flip
-input i1 image "im \"x\" # y" frames 1 every 1 size 8
+input i1 image "im \"x\" # y" frames 1 rate 4.0 size 8
 input i2 label 10
 mask m0 "masks.0" tokens 64 context [] target [4]
 set set0 [0]

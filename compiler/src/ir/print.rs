@@ -156,7 +156,7 @@ pub fn print_tables(tables: &Tables) -> String {
 }
 
 fn video(v: &VideoSpec) -> String {
-    let mut s = format!("{} frames {} every {} size {}", quoted(&v.name), v.frames, v.every, v.size);
+    let mut s = format!("{} frames {} {} size {}", quoted(&v.name), v.frames, v.pace, v.size);
     for (name, range) in [("crop", v.crop), ("aspect", v.aspect)] {
         if let Some((lo, hi)) = range {
             let _ = write!(s, " {name} {lo:?} {hi:?}");

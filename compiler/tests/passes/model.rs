@@ -2,7 +2,7 @@
 
 use vjepac::ir::build::Builder;
 use vjepac::ir::graph::{
-    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, SegmentSet, SetId, Slot,
+    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, Pace, SegmentSet, SetId, Slot,
     SlotId, SlotKind, Tables, Type, Value, VideoSpec,
 };
 use vjepac::ir::op::{BinaryOp, DType, Op, ReduceOp, UnaryOp, Which};
@@ -16,7 +16,7 @@ pub fn step() -> (Tables, Graph) {
         inputs: vec![InputSpec::Video(VideoSpec {
             name: "clip".into(),
             frames: 4,
-            every: 1,
+            pace: Pace::Every(1),
             size: 8,
             crop: None,
             aspect: None,

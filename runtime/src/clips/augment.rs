@@ -153,6 +153,8 @@ fn taps(start: f64, extent: f64, pixels: usize, size: usize, mirrored: bool) -> 
 
 #[cfg(test)]
 mod tests {
+    use vjepac::ir::graph::Pace;
+
     use super::*;
 
     /// Rounding of f32 products of numbers up to 255, divided by a deviation of at least 57.
@@ -211,7 +213,15 @@ mod tests {
     }
 
     fn spec(crop: Option<(f64, f64)>, size: usize) -> VideoSpec {
-        VideoSpec { name: "clip".into(), frames: 1, every: 1, size, crop, aspect: Some((0.75, 1.35)), flip: true }
+        VideoSpec {
+            name: "clip".into(),
+            frames: 1,
+            pace: Pace::Every(1),
+            size,
+            crop,
+            aspect: Some((0.75, 1.35)),
+            flip: true,
+        }
     }
 
     #[test]

@@ -16,6 +16,15 @@ use crate::video::{Deadline, Fault, Frame, Video, VideoError, picture};
 /// A file may take so many times its even share of the memory before it is not worth decoding whole. By feel.
 const FAIR_SHARES: usize = 4;
 
+/// What a clip is chosen from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Length {
+    /// Frames of the file.
+    pub frames: usize,
+    /// Frames a second, on average; nothing for pictures.
+    pub fps: Option<f64>,
+}
+
 /// Frames of a file.
 type Frames = Vec<Arc<Frame>>;
 
@@ -36,8 +45,8 @@ struct Kept {
 enum Entry {
     /// Being decoded by another worker, or not to be kept.
     Apart,
-    /// All frames of the file.
-    Whole(Arc<Frames>),
+    /// All frames of the file, and their rate.
+    Whole(Arc<Frames>, Option<f64>),
 }
 
 impl Reader {
@@ -51,19 +60,19 @@ impl Reader {
         self.lock().used
     }
 
-    /// The frames of an item that `choose` picks, given how many it has. `place` names the item in the list.
+    /// The frames of an item that `choose` picks, given what it has. `place` names the item in the list.
     pub fn frames(
         &self,
         place: usize,
         item: &Item,
-        choose: impl FnOnce(usize) -> Vec<usize>,
+        choose: impl FnOnce(Length) -> Vec<usize>,
     ) -> Result<Frames, VideoError> {
         let kept = match self.lock().files.get(&place) {
-            Some(Entry::Whole(all)) => Some(all.clone()),
+            Some(Entry::Whole(all, fps)) => Some((all.clone(), *fps)),
             Some(Entry::Apart) | None => None,
         };
         let chosen = match kept {
-            Some(all) => pick(&all, &choose(all.len())),
+            Some((all, fps)) => pick(&all, &choose(Length { frames: all.len(), fps })),
             None => self.read(place, item, choose)?,
         };
         match chosen.windows(2).all(|w| (w[0].width, w[0].height) == (w[1].width, w[1].height)) {
@@ -72,16 +81,17 @@ impl Reader {
         }
     }
 
-    fn read(&self, place: usize, item: &Item, choose: impl FnOnce(usize) -> Vec<usize>) -> Result<Frames, VideoError> {
+    fn read(&self, place: usize, item: &Item, choose: impl FnOnce(Length) -> Vec<usize>) -> Result<Frames, VideoError> {
         let deadline = Deadline::after(self.timeout);
         match item.media {
             Media::Video => {
                 let mut video = Video::open(&item.path, deadline)?;
                 let info = video.info();
                 let (count, bytes) = (info.frames, info.frames * info.width * info.height * 3);
-                let wanted = choose(count);
+                let fps = Some(info.fps);
+                let wanted = choose(Length { frames: count, fps });
                 // A whole file that fails or takes too long says nothing about the frames that are wanted.
-                match self.keep(place, bytes, || video.decode_intact().ok().flatten()) {
+                match self.keep(place, bytes, fps, || video.decode_intact().ok().flatten()) {
                     Some(all) => Ok(pick(&all, &wanted)),
                     None if deadline.passed() => {
                         Video::open(&item.path, Deadline::after(self.timeout))?.decode(&wanted)
@@ -95,7 +105,7 @@ impl Reader {
                 if files.is_empty() {
                     return Err(VideoError::new(&item.path, Fault::NoPictures));
                 }
-                let wanted = choose(files.len());
+                let wanted = choose(Length { frames: files.len(), fps: None });
                 let mut read: BTreeMap<usize, Arc<Frame>> = BTreeMap::new();
                 for &w in &wanted {
                     if let std::collections::btree_map::Entry::Vacant(slot) = read.entry(w) {
@@ -103,22 +113,28 @@ impl Reader {
                     }
                 }
                 let bytes = read.values().map(|f| f.rgb.len()).max().unwrap_or(0) * files.len();
-                self.keep(place, bytes, || all_pictures(&files, &read, deadline));
+                self.keep(place, bytes, None, || all_pictures(&files, &read, deadline));
                 Ok(wanted.iter().map(|w| read[w].clone()).collect())
             }
             Media::Picture => {
                 let frame = picture(&item.path, deadline)?;
                 let bytes = frame.rgb.len();
                 let all = vec![frame];
-                let chosen = pick(&all, &choose(1));
-                self.keep(place, bytes, || Some(all));
+                let chosen = pick(&all, &choose(Length { frames: 1, fps: None }));
+                self.keep(place, bytes, None, || Some(all));
                 Ok(chosen)
             }
         }
     }
 
     /// Decodes a whole file into memory if there is room and nobody else does.
-    fn keep(&self, place: usize, bytes: usize, decode: impl FnOnce() -> Option<Frames>) -> Option<Arc<Frames>> {
+    fn keep(
+        &self,
+        place: usize,
+        bytes: usize,
+        fps: Option<f64>,
+        decode: impl FnOnce() -> Option<Frames>,
+    ) -> Option<Arc<Frames>> {
         {
             let mut kept = self.lock();
             let fits = bytes <= self.limit - kept.used && bytes / FAIR_SHARES <= self.limit / self.items;
@@ -136,7 +152,7 @@ impl Reader {
         let found: usize = frames.iter().map(|f| f.rgb.len()).sum();
         if found <= self.limit - kept.used {
             kept.used += found;
-            kept.files.insert(place, Entry::Whole(frames.clone()));
+            kept.files.insert(place, Entry::Whole(frames.clone(), fps));
         }
         Some(frames)
     }
@@ -180,7 +196,7 @@ mod tests {
         let (with, without) = (Reader::new(room, 1, TIMEOUT), Reader::new(0, 1, TIMEOUT));
         for round in 0..2 {
             for (place, name) in names.iter().enumerate() {
-                let choose = |n: usize| vec![0, 3 + round, n - 1, n - 1];
+                let choose = |n: Length| vec![0, 3 + round, n.frames - 1, n.frames - 1];
                 let a = with.frames(place, &clip(name), choose).unwrap();
                 let b = without.frames(place, &clip(name), choose).unwrap();
                 assert!(a == b, "{name}");
@@ -202,12 +218,12 @@ mod tests {
         for limit in [0, 1000] {
             let reader = Reader::new(limit, 1, TIMEOUT);
             for _ in 0..2 {
-                let of = |media, path: &Path, choose: fn(usize) -> Vec<usize>| {
+                let of = |media, path: &Path, choose: fn(Length) -> Vec<usize>| {
                     let frames = reader.frames(media as usize, &item(path, media), choose).unwrap();
                     frames.iter().map(|f| f.rgb[0]).collect::<Vec<_>>()
                 };
-                assert_eq!(of(Media::Frames, folder.path(), |n| vec![0, n - 1, 1]), [0, 80, 40]);
-                assert_eq!(of(Media::Picture, &folder.path().join("f2.ppm"), |n| vec![n - 1]), [40]);
+                assert_eq!(of(Media::Frames, folder.path(), |n| vec![0, n.frames - 1, 1]), [0, 80, 40]);
+                assert_eq!(of(Media::Picture, &folder.path().join("f2.ppm"), |n| vec![n.frames - 1]), [40]);
             }
         }
     }

@@ -13,12 +13,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use vjepac::ir::graph::VideoSpec;
+use vjepac::ir::graph::{Pace, VideoSpec};
 use vjepac::ir::philox::Stream;
 
 use super::augment::{render, window};
-use super::cache::Reader;
-use super::index::Index;
+use super::cache::{Length, Reader};
+use super::index::{Index, Media};
 use super::order::Order;
 use super::sample::frame_places;
 use crate::error::{Error, Result};
@@ -287,8 +287,18 @@ impl Inner {
         }
         let spec = &self.spec;
         let stream = |site| Stream::new(self.seed, step, Some(slot), site, attempt);
-        let choose = |length| frame_places(length, spec.frames, spec.every, stream("clips.frames").uniform(0));
-        let frames = self.reader.frames(place, &self.order.items()[place], choose).map_err(|e| {
+        let item = &self.order.items()[place];
+        if let (Pace::Rate(rate), Media::Frames) = (spec.pace, item.media) {
+            let reason =
+                format!("a folder of frames has no rate to take {rate} frames a second of; set `every` instead");
+            broken().insert(place, reason.clone());
+            return Err(reason);
+        }
+        let choose = |length: Length| {
+            let step = spec.pace.step(length.fps.unwrap_or(0.0)); // one picture has no rate, and needs none
+            frame_places(length.frames, spec.frames, step, stream("clips.frames").uniform(0))
+        };
+        let frames = self.reader.frames(place, item, choose).map_err(|e| {
             if lasts(&e) {
                 broken().insert(place, e.reason());
             }
@@ -337,7 +347,7 @@ mod tests {
         let spec = VideoSpec {
             name: "clip".into(),
             frames: 4,
-            every: 4,
+            pace: Pace::Every(4),
             size: 24,
             crop: Some((0.3, 1.0)),
             aspect: Some((0.75, 1.35)),
@@ -375,6 +385,34 @@ mod tests {
         assert!(later == expected[3..]);
         let other = batches(LoaderOptions { seed: 8, ..options(&examples(), 0) }, 1);
         assert!(other[0].clips != expected[0].clips);
+    }
+
+    #[test]
+    fn a_rate_is_a_step_in_files_of_that_rate() {
+        // plant-1.mp4 has 30 frames a second: 4 a second are every seventh, as published.
+        let of = |pace| {
+            let mut options = options(&examples().join("plant-1.mp4"), 0);
+            options.spec.pace = pace;
+            batches(options, 1).remove(0).clips
+        };
+        let info = crate::video::probe(&examples().join("plant-1.mp4")).unwrap();
+        let step = Pace::Rate(4.0).step(info.fps);
+        assert!(step == 7 && of(Pace::Rate(4.0)) == of(Pace::Every(step)), "{} fps", info.fps);
+        assert!(of(Pace::Rate(4.0)) != of(Pace::Every(step + 1)));
+    }
+
+    #[test]
+    fn a_folder_of_frames_has_no_rate() {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = folder.path().join("clip");
+        std::fs::create_dir(&clip).unwrap();
+        for i in 0..9 {
+            std::fs::write(clip.join(format!("f{i}.ppm")), b"P6 2 2 255\n123456789012").unwrap();
+        }
+        let mut options = options(folder.path(), 0);
+        options.spec.pace = Pace::Rate(4.0);
+        let error = Loader::new(options).unwrap().next().unwrap_err().to_string();
+        assert!(error.contains("has no rate") && error.contains("set `every`"), "{error}");
     }
 
     #[test]

@@ -161,7 +161,7 @@ fn index_rows(tensor: &Stored, clips: usize, extra: &[usize], tokens: usize) -> 
 
 #[cfg(test)]
 mod tests {
-    use vjepac::ir::graph::{Tables, VideoSpec};
+    use vjepac::ir::graph::{Pace, Tables, VideoSpec};
 
     use super::*;
     use crate::checkpoint::Values;
@@ -180,8 +180,15 @@ mod tests {
 
     #[test]
     fn channels_move_to_the_end() {
-        let spec =
-            VideoSpec { name: "clip".into(), frames: 2, every: 1, size: 1, crop: None, aspect: None, flip: false };
+        let spec = VideoSpec {
+            name: "clip".into(),
+            frames: 2,
+            pace: Pace::Every(1),
+            size: 1,
+            crop: None,
+            aspect: None,
+            flip: false,
+        };
         let program = Program {
             tables: Tables { inputs: vec![InputSpec::Video(spec)], ..Tables::default() },
             ..Program::default()

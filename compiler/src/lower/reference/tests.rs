@@ -6,7 +6,7 @@ use super::ReferenceMachine;
 use crate::ir::build::Builder;
 use crate::ir::eval::{Env, eval};
 use crate::ir::graph::{
-    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, ScalarId, ScalarSpec,
+    Count, CountId, CountKind, Dim, Extent, Graph, InputId, InputSpec, MaskSpec, Outer, Pace, ScalarId, ScalarSpec,
     SegmentData, SegmentSet, Segments, SetId, Slot, SlotId, SlotKind, Tables, Type, Value, VideoSpec,
 };
 use crate::ir::op::{BinaryOp, DType, Op, ReduceOp, UnaryOp, Which};
@@ -55,8 +55,15 @@ impl Test {
     fn new() -> Test {
         let mask = MaskSpec { name: "mask".into(), tokens: TOKENS, target_extra: vec![], context_extra: vec![] };
         let count = |kind| Count { kind, bound: TOKENS };
-        let video =
-            VideoSpec { name: "clip".into(), frames: 4, every: 1, size: 6, crop: None, aspect: None, flip: false };
+        let video = VideoSpec {
+            name: "clip".into(),
+            frames: 4,
+            pace: Pace::Every(1),
+            size: 6,
+            crop: None,
+            aspect: None,
+            flip: false,
+        };
         let scalar = |name: &str| ScalarSpec { name: name.into(), schedule: None, previous: false };
         let tables = Tables {
             masks: vec![mask.clone(), mask],
