@@ -8,7 +8,7 @@ mod entries;
 mod nodes;
 mod tables;
 
-use crate::ir::graph::{Graph, Tables};
+use crate::ir::graph::{Graph, ScalarSpec, Tables};
 use crate::model::{Model, Schedule};
 
 pub use tables::{ScalarIds, Start};
@@ -34,6 +34,17 @@ pub struct Built {
     pub metrics: Graph,
     /// Computes `features`; empty without a backbone.
     pub backbone: Graph,
+}
+
+impl Built {
+    /// The scalars at a step of a run of `total`, for a trial of masks, whose settings may be schedules.
+    pub fn scalars_at(&self, step: u64, total: usize) -> Vec<f64> {
+        let value = |s: &ScalarSpec| match s.schedule {
+            Some(i) => self.schedules[i].at((step - u64::from(s.previous)) as f64, total as f64),
+            None => 0.0,
+        };
+        self.tables.scalars.iter().map(value).collect()
+    }
 }
 
 /// What to build beyond the model itself.

@@ -306,7 +306,27 @@ impl<'a> Lowering<'a> {
                 let value = self.emit(id, Op::OneHot, &[x], Type::new(ty.dtype, outer, dims));
                 self.align(id, value, &last, &node.axes, node.outer)
             }
+            NodeOp::Holds(axis, counted) => self.holds(id, *axis, *counted),
         }
+    }
+
+    /// Which positions an index set holds: a one for each index, added at its place.
+    fn holds(&mut self, id: NodeId, axis: AxisId, counted: AxisId) -> Value {
+        let node = self.model.node(id).clone();
+        let extra: Vec<AxisId> = self.input_axes(&node, 0).into_iter().filter(|a| *a != counted).collect();
+        let (from, to) = ([&extra[..], &[counted]].concat(), [&extra[..], &[axis]].concat());
+        let outer = self.model.node(node.inputs[0]).outer;
+        let index = self.aligned(id, 0, &from, outer);
+        let number = self.number();
+        let one = self.emit(id, Op::Constant(1.0), &[], Type::scalar(number));
+        let ones = self.align(id, one, &[], &from, outer);
+        let ty = Type::new(number, outer, self.dims(&to));
+        let op = Op::ScatterAdd { axis: extra.len(), shared: extra.len() };
+        let sum = self.emit(id, op, &[ones, index], ty.clone());
+        let zero = self.emit(id, Op::Constant(0.0), &[], Type::scalar(number));
+        let zero = self.align(id, zero, &[], &to, outer);
+        let found = self.emit(id, Op::Binary(BinaryOp::Gt), &[sum, zero], ty.with_dtype(DType::Bool));
+        self.align(id, found, &to, &node.axes, node.outer)
     }
 
     fn binary(&mut self, id: NodeId, op: BinaryOp, ty: Type) -> Value {

@@ -28,7 +28,11 @@ pub fn check(model: &Model, built: &Built) -> Vec<Diagnostic> {
             break;
         }
         let segments = Segments { clips: 1, sets: vec![] };
-        let mut env = Env { segments, seed: model.train.seed, step: trial + 1, ..Env::default() };
+        // Trials are spread over the run: what a schedule allows at its start may fail at its end.
+        let steps = model.train.steps as u64;
+        let scalars =
+            built.scalars_at(1 + trial * steps.saturating_sub(1) / (TRIAL_DRAWS as u64 - 1), model.train.steps);
+        let mut env = Env { segments, seed: model.train.seed, step: trial + 1, scalars, ..Env::default() };
         let outputs = eval::eval(&built.tables, &built.draw, &mut env)
             .unwrap_or_else(|bug| unreachable!("compiler bug: trial draw: {bug}"));
         for (k, fault) in faults.iter_mut().enumerate().filter(|(_, fault)| fault.is_some()) {

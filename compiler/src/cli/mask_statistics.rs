@@ -69,7 +69,8 @@ fn cut(group: &[(usize, usize)]) -> Vec<(usize, usize)> {
 fn trial(model: &Model, built: &Built, k: usize, step: u64, attempts: &[u32]) -> Vec<Option<(usize, usize)>> {
     let segments = Segments { clips: attempts.len(), sets: vec![] };
     let seed = model.train.seed;
-    let mut env = Env { segments, seed, step, attempts: attempts.to_vec(), ..Env::default() };
+    let scalars = built.scalars_at(step, model.train.steps);
+    let mut env = Env { segments, seed, step, attempts: attempts.to_vec(), scalars, ..Env::default() };
     let outputs = match eval::eval(&built.tables, &built.draw, &mut env) {
         Ok(outputs) => outputs,
         Err(bug) => unreachable!("compiler bug: trial draw: {bug}"),

@@ -60,6 +60,7 @@ impl Elab<'_> {
                 scope: scope.clone(),
                 span: stmt.span,
                 group: self.groups,
+                section: !prefix.is_empty(),
             };
             match &stmt.kind {
                 StmtKind::Bind { targets, key, value, .. } => match &targets[..] {
@@ -149,6 +150,7 @@ impl Elab<'_> {
                     scope: change.scope.clone(),
                     span: change.span,
                     group: 0,
+                    section: false,
                 });
                 Ok(Value::Def(Rc::new(Closure { changes, ..(*c).clone() })))
             }

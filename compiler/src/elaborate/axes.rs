@@ -37,11 +37,12 @@ impl Elab<'_> {
         &self.axes[id.0 as usize]
     }
 
-    /// Static size.
+    /// Static size; a joined axis has one if both parts do.
     pub(super) fn size(&self, id: AxisId) -> Option<usize> {
         match self.axis(id).size {
             AxisSize::Static(n) => Some(n),
-            AxisSize::Counted(..) | AxisSize::Joined(..) => None,
+            AxisSize::Counted(..) => None,
+            AxisSize::Joined(a, b) => Some(self.size(a)? + self.size(b)?),
         }
     }
 
@@ -56,11 +57,7 @@ impl Elab<'_> {
             return *axis;
         }
         let name = format!("{}|{}", self.axis(a).name, self.axis(b).name);
-        let size = match (self.size(a), self.size(b)) {
-            (Some(x), Some(y)) => AxisSize::Static(x + y),
-            _ => AxisSize::Joined(a, b),
-        };
-        let axis = self.new_axis(&name, size, vec![]);
+        let axis = self.new_axis(&name, AxisSize::Joined(a, b), vec![]);
         self.axis_facts[axis.0 as usize].parts = Some((a, b));
         self.joins.insert((a, b), axis);
         axis
@@ -69,14 +66,23 @@ impl Elab<'_> {
     /// True if the two are certainly equally long.
     pub(super) fn same_size(&self, a: AxisId, b: AxisId) -> bool {
         a == b
-            || match (&self.axis(a).size, &self.axis(b).size) {
-                (AxisSize::Joined(a, b), AxisSize::Joined(c, d)) => self.same_size(*a, *c) && self.same_size(*b, *d),
-                (x, y) => x == y,
+            || match (self.size(a), self.size(b)) {
+                (Some(x), Some(y)) => x == y,
+                (None, None) => match (&self.axis(a).size, &self.axis(b).size) {
+                    (AxisSize::Joined(a, b), AxisSize::Joined(c, d)) => {
+                        self.same_size(*a, *c) && self.same_size(*b, *d)
+                    }
+                    (x, y) => x == y,
+                },
+                _ => false,
             }
     }
 
     /// `1568`, or `at most 1568` for a counted axis.
     pub(super) fn show_size(&self, id: AxisId) -> String {
+        if let Some(n) = self.size(id) {
+            return n.to_string();
+        }
         match self.axis(id).size {
             AxisSize::Static(n) => n.to_string(),
             AxisSize::Counted(_, _, n) => format!("at most {n}"),
@@ -90,9 +96,9 @@ impl Elab<'_> {
             Outer::One => vec![],
             Outer::Clips | Outer::Segments(_) => vec!["batch".into()],
         };
-        parts.extend(t.axes.iter().map(|a| match self.axis(*a).size {
-            AxisSize::Static(n) => format!("{}: {n}", self.axis(*a).name),
-            AxisSize::Counted(..) | AxisSize::Joined(..) => self.axis(*a).name.to_string(),
+        parts.extend(t.axes.iter().map(|a| match self.size(*a) {
+            Some(n) => format!("{}: {n}", self.axis(*a).name),
+            None => self.axis(*a).name.to_string(),
         }));
         let of = t.of.map(|a| format!(" in {}", self.axis(a).name)).unwrap_or_default();
         format!("[{}]{of}", parts.join(", "))

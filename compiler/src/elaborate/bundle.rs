@@ -11,7 +11,7 @@ use super::{Override, builtins, imports};
 use crate::diag::Fallible;
 use crate::source::{FileId, Sources};
 use crate::syntax::ast::{
-    Arg, Ast, Body, Def, DefValue, Expr, ExprKind, Formal, FormalKind, Gen, Learn, Stmt, StmtKind, Word,
+    Arg, Ast, Body, Def, DefValue, Expr, ExprKind, Formal, FormalKind, Gen, Kind, Learn, Stmt, StmtKind, Word,
 };
 use crate::syntax::parse::parse;
 use crate::syntax::print::print_def;
@@ -29,7 +29,7 @@ pub fn resolved(sources: &mut Sources, file: FileId, name: &str, overrides: &[Ov
     let mut roots = vec![target.clone()];
     let changes = changes(sources, &mut files, file, name, overrides)?;
     if let Some((names, def)) = &changes {
-        roots.extend(reached(def, names));
+        roots.extend(reached(def, names, &files.parsed));
     }
     let order = files.closure(sources, roots)?;
     let as_written = if changes.is_some() { format!("{name}_as_written") } else { name.to_string() };
@@ -37,16 +37,16 @@ pub fn resolved(sources: &mut Sources, file: FileId, name: &str, overrides: &[Ov
 
     let mut text = format!("# The model `{name}` with everything it needs in one file.\n");
     for place in order.iter().filter(|p| **p != target).chain([&target]) {
-        let (ast, names) = files.get(sources, place.0)?;
-        let def =
-            ast.defs.iter().find(|d| d.name.text == place.1).expect("compiler bug: a definition has gone").clone();
+        files.get(sources, place.0)?;
+        let (_, names) = &files.parsed[&place.0];
+        let def = definition(&files.parsed, place).expect("compiler bug: a definition has gone");
         text.push('\n');
-        text.push_str(print_def(&rename_def(&def, names, &out)).trim_end());
+        text.push_str(print_def(&rename_def(def, names, &files.parsed, &out)).trim_end());
         text.push('\n');
     }
     if let Some((names, def)) = &changes {
         text.push('\n');
-        text.push_str(print_def(&rename_def(def, names, &out)).trim_end());
+        text.push_str(print_def(&rename_def(def, names, &files.parsed, &out)).trim_end());
         text.push('\n');
     }
     Ok(text)
@@ -80,7 +80,15 @@ fn changes(
 /// Parsed files with what their names mean.
 #[derive(Default)]
 struct Files {
-    parsed: BTreeMap<FileId, (Ast, Names)>,
+    parsed: Parsed,
+}
+
+/// Files that are needed, each with what its names mean.
+type Parsed = BTreeMap<FileId, (Ast, Names)>;
+
+/// The definition at a place.
+fn definition<'a>(parsed: &'a Parsed, place: &Place) -> Option<&'a Rc<Def>> {
+    parsed.get(&place.0)?.0.defs.iter().find(|d| d.name.text == place.1)
 }
 
 impl Files {
@@ -116,9 +124,9 @@ impl Files {
                 seen.push(place);
                 continue;
             }
-            let (ast, names) = self.get(sources, place.0)?;
-            if let Some(def) = ast.defs.iter().find(|d| d.name.text == place.1) {
-                stack.extend(reached(def, names));
+            self.get(sources, place.0)?;
+            if let Some(def) = definition(&self.parsed, &place) {
+                stack.extend(reached(def, &self.parsed[&place.0].1, &self.parsed));
                 seen.push(place);
             }
         }
@@ -129,20 +137,15 @@ impl Files {
 
 /// Definitions that a definition may mean. Names hidden by inner scopes are counted too: an extra definition in the
 /// bundle does no harm.
-fn reached(def: &Def, names: &Names) -> Vec<Place> {
+fn reached(def: &Def, names: &Names, parsed: &Parsed) -> Vec<Place> {
     let mut found = Vec::new();
-    let mut renamer = Renamer {
-        rename: &mut |name: &str| {
-            if let Some(place) = names.get(name)
-                && !found.contains(place)
-            {
-                found.push(place.clone());
-            }
-            None
-        },
-        bound: Vec::new(),
-        blind: true,
+    let mut note = |place: &Place| {
+        if !found.contains(place) {
+            found.push(place.clone());
+        }
+        None
     };
+    let mut renamer = Renamer { names, parsed, rename: &mut note, bound: vec![], behind: vec![], blind: true };
     renamer.def(def);
     found
 }
@@ -168,10 +171,12 @@ fn output_names(order: &[Place], target: &Place, as_written: &str, name: &str) -
     out
 }
 
-fn rename_def(def: &Def, names: &Names, out: &BTreeMap<Place, Rc<str>>) -> Def {
-    let mut rename = |name: &str| -> Option<Rc<str>> { out.get(names.get(name)?).cloned() };
-    let new_name = rename(&def.name.text).filter(|_| def.span.file == names[&def.name.text].0);
-    let mut renamed = Renamer { rename: &mut rename, bound: Vec::new(), blind: false }.def(def);
+fn rename_def(def: &Def, names: &Names, parsed: &Parsed, out: &BTreeMap<Place, Rc<str>>) -> Def {
+    let mut rename = |place: &Place| out.get(place).cloned();
+    let own = names.get(&def.name.text).filter(|place| place.0 == def.span.file);
+    let new_name = own.and_then(&mut rename);
+    let mut renamer = Renamer { names, parsed, rename: &mut rename, bound: vec![], behind: vec![], blind: false };
+    let mut renamed = renamer.def(def);
     if let Some(text) = new_name {
         renamed.name.text = text;
     }
@@ -181,8 +186,12 @@ fn rename_def(def: &Def, names: &Names, out: &BTreeMap<Place, Rc<str>>) -> Def {
 /// Walks a definition and renames names that mean definitions. `bound` holds names that mean something nearer; `blind`
 /// ignores them.
 struct Renamer<'a> {
-    rename: &'a mut dyn FnMut(&str) -> Option<Rc<str>>,
+    names: &'a Names,
+    parsed: &'a Parsed,
+    rename: &'a mut dyn FnMut(&Place) -> Option<Rc<str>>,
     bound: Vec<Rc<str>>,
+    /// Names of the files of the bases whose variant this is: they come after the file's own.
+    behind: Vec<&'a Names>,
     blind: bool,
 }
 
@@ -191,7 +200,39 @@ impl Renamer<'_> {
         if !self.blind && self.bound.contains(name) {
             return name.clone();
         }
-        (self.rename)(name).unwrap_or_else(|| name.clone())
+        let place = self.place(name);
+        place.and_then(|place| (self.rename)(&place)).unwrap_or_else(|| name.clone())
+    }
+
+    /// The definition that a name means.
+    fn place(&self, name: &Rc<str>) -> Option<Place> {
+        std::iter::once(self.names).chain(self.behind.iter().rev().copied()).find_map(|n| n.get(name)).cloned()
+    }
+
+    /// The lines of a `with`: the settings and fields of the base come first, the names of its file last.
+    fn lines(&mut self, base: &Expr, body: &Body) -> Rc<Body> {
+        let (bound, behind) = (self.bound.len(), self.behind.len());
+        let mut next = base_name(base).and_then(|name| self.place(name));
+        let (mut bases, mut seen) = (vec![], vec![]);
+        while let Some(place) = next.take().filter(|p| !seen.contains(p)) {
+            let (Some((_, names)), Some(def)) = (self.parsed.get(&place.0), definition(self.parsed, &place)) else {
+                break;
+            };
+            self.bind_formals(&def.formals);
+            match &def.value {
+                DefValue::Body(body) => body.stmts.iter().for_each(|s| self.bind_stmt(s)),
+                DefValue::Expr(expr) => next = base_name(expr).and_then(|name| names.get(name)).cloned(),
+            }
+            if matches!(def.kind, Kind::Block | Kind::Mask) {
+                bases.push(names);
+            }
+            seen.push(place);
+        }
+        self.behind.extend(bases.into_iter().rev());
+        let result = self.body(body);
+        self.bound.truncate(bound);
+        self.behind.truncate(behind);
+        result
     }
 
     fn def(&mut self, def: &Def) -> Def {
@@ -292,7 +333,7 @@ impl Renamer<'_> {
                 StmtKind::Bind { targets: targets.clone(), key: key.clone(), kind: kind.clone(), value }
             }
         };
-        Stmt { kind, span: stmt.span }
+        Stmt { kind, ..stmt.clone() }
     }
 
     fn args(&mut self, args: &[Arg]) -> Vec<Arg> {
@@ -325,9 +366,18 @@ impl Renamer<'_> {
             ExprKind::Call(f, args) => ExprKind::Call(self.expr(f), self.args(args)),
             ExprKind::Pick(x, items) => ExprKind::Pick(self.expr(x), self.args(items)),
             ExprKind::Field(x, name) => ExprKind::Field(self.expr(x), name.clone()),
-            ExprKind::With(x, body) => ExprKind::With(self.expr(x), self.body(body)),
+            ExprKind::With(x, body) => ExprKind::With(self.expr(x), self.lines(x, body)),
         };
         Rc::new(Expr { kind, span: expr.span })
+    }
+}
+
+/// `base` of `base with { ... } with { ... }`.
+fn base_name(expr: &Expr) -> Option<&Rc<str>> {
+    match &expr.kind {
+        ExprKind::Name(name) => Some(name),
+        ExprKind::With(x, _) => base_name(x),
+        _ => None,
     }
 }
 

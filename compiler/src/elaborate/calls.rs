@@ -47,8 +47,9 @@ impl Elab<'_> {
                     let value = self.eval(&arg.value, scope)?;
                     inputs.push(Input { name: arg.name.as_ref().map(|w| w.text.clone()), value, span: arg.value.span });
                 }
-                let value = self.call_block(&callee, inputs, &renames, scope, span)?;
+                let (value, each) = self.call_block(&callee, inputs, &renames, scope, span)?;
                 self.tap_call(f, &value, scope);
+                super::taps::note(f, || each.map_or_else(|| value.clone(), |all| Value::List(Rc::new(all))), scope);
                 Ok(value)
             }
             other => {
@@ -123,7 +124,7 @@ impl Elab<'_> {
         let def = closure.def.clone();
         let name = &def.name.text;
         let header = self.scope(ScopeKind::Header, Some(&closure.file));
-        let arguments = Arguments { name, formals: &def.formals, args, caller, preset: &[], span };
+        let arguments = Arguments { name, formals: &def.formals, args, caller, preset: &[], lines: &[], span };
         self.bind(&arguments, &header)?;
         // Arguments are computed before the function is entered: they belong to the caller.
         let mut pool = vec![];

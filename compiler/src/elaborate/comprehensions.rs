@@ -103,7 +103,14 @@ impl Elab<'_> {
     fn first_item(&mut self, body: &Rc<Expr>, part: &Gen, scope: &ScopeRef) -> Res<Option<Value>> {
         let inner = self.scope(ScopeKind::Loop, Some(scope));
         inner.set(&part.names[0].text, ready(Value::whole(0)));
-        Ok(match self.eval(body, &inner)? {
+        let equations = super::scope::equations(scope);
+        let calls = equations.as_ref().map_or(0, |e| e.call_count());
+        let first = self.eval(body, &inner);
+        // Unless the items are blocks this was a trial, and the body is evaluated again.
+        if let (Some(equations), false) = (&equations, matches!(first, Ok(Value::Instance(_) | Value::Def(_)))) {
+            equations.forget_calls(calls);
+        }
+        Ok(match first? {
             v @ (Value::Instance(_) | Value::Def(_)) => Some(v),
             _ => None,
         })
@@ -135,7 +142,7 @@ impl Elab<'_> {
             let axis = self.loop_axis(&over, part)?;
             loops.push(axis);
             let node = self.iota(axis, part.over.span);
-            let variable = Tensor { node, axes: vec![], loops: vec![axis], of: None };
+            let variable = Tensor { node, axes: vec![], loops: vec![axis], of: None, made: None };
             inner.set(&part.names[0].text, ready(Value::Tensor(variable)));
         }
         let value = self.eval(body, &inner)?;
@@ -254,7 +261,7 @@ impl Elab<'_> {
             {
                 let axes = self.node(t.node).axes.clone();
                 let node = self.emit(NodeOp::OverMasks { mean: true }, &[t.node], Outer::Clips, axes, span);
-                Value::Tensor(Tensor { node, of: None, ..t.clone() })
+                Value::Tensor(Tensor { node, of: None, made: None, ..t.clone() })
             }
             _ => value,
         }
@@ -281,6 +288,10 @@ impl Elab<'_> {
                         self.error("V0104", text, index.span, "not in the list")
                     }
                 }
+            }
+            Value::Interval(_) => {
+                let list = Rc::new(self.unpack(origin, span)?);
+                self.list_item(&list, items, scope, span)
             }
             Value::Tensor(i) if self.node(i.node).op == NodeOp::Strategy(*set) => Ok(Value::Tensor(t.clone())),
             Value::Tensor(_) => Err(Stop::NeedsNumber(index.span)),

@@ -59,7 +59,7 @@ impl Elab<'_> {
         node_axes.extend(&axes);
         let nodes: Vec<NodeId> = inputs.iter().map(|t| t.node).collect();
         let node = self.emit(op, &nodes, outer, node_axes, span);
-        Ok(Tensor { node, axes, loops, of: None })
+        Ok(Tensor { node, axes, loops, of: None, made: None })
     }
 
     fn outer_product(&self, sign: &str, small: &Tensor, extra: AxisId, big: &Tensor, span: Span) -> Diagnostic {
@@ -95,6 +95,10 @@ impl Elab<'_> {
                 _ => Ok(Value::Num(self.arithmetic(op, *x, *y, span)?)),
             };
         }
+        let absent = |v: &Value| matches!(v, Value::None | Value::All | Value::Builtin("all"));
+        if matches!(op, Op::Eq | Op::Ne) && (absent(a) || absent(b)) {
+            return self.equal(a, b, span).map(|same| Value::Bool(same == (op == Op::Eq)));
+        }
         if is_tensor(a) || is_tensor(b) {
             for v in [a, b] {
                 if !is_tensor(v) && !matches!(v, Value::Num(_) | Value::Bool(_) | Value::Schedule(_) | Value::Arrow(_))
@@ -128,9 +132,11 @@ impl Elab<'_> {
     }
 
     fn equal(&self, a: &Value, b: &Value, span: Span) -> Res<bool> {
+        let is_all = |v: &Value| matches!(v, Value::All | Value::Builtin("all"));
         match (a, b) {
-            (Value::None, Value::None) | (Value::All, Value::All) => Ok(true),
-            (Value::None | Value::All, _) | (_, Value::None | Value::All) => Ok(false),
+            (Value::None, Value::None) => Ok(true),
+            (Value::None, _) | (_, Value::None) => Ok(false),
+            _ if is_all(a) || is_all(b) => Ok(is_all(a) && is_all(b)),
             (Value::Bool(x), Value::Bool(y)) => Ok(x == y),
             (Value::Text(x), Value::Text(y)) => Ok(x == y),
             _ => {

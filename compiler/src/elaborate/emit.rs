@@ -73,7 +73,7 @@ impl Elab<'_> {
         let of = |i: usize| inputs.get(i).map_or(DType::F64, |n| self.node(*n).dtype);
         match op {
             NodeOp::Index(..) | NodeOp::Argmax(_) => DType::I32,
-            NodeOp::Unary(UnaryOp::Not) => DType::Bool,
+            NodeOp::Unary(UnaryOp::Not) | NodeOp::Holds(..) => DType::Bool,
             NodeOp::Binary(op) => match op {
                 BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => DType::Bool,
                 BinaryOp::And | BinaryOp::Or => DType::Bool,
@@ -122,6 +122,7 @@ impl Elab<'_> {
             NodeOp::Binary(
                 BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Rem | BinaryOp::Min | BinaryOp::Max,
             ) => all(),
+            NodeOp::Scheduled(s) => s.is_whole(),
             NodeOp::Draw { dist: Dist::Whole | Dist::Permutation | Dist::Bernoulli, .. } => true,
             NodeOp::Reduce(ReduceOp::Sum | ReduceOp::Max | ReduceOp::Min, _) => all(),
             NodeOp::Reduce(ReduceOp::Count, _) => true,
@@ -140,7 +141,7 @@ impl Elab<'_> {
 
     /// A tensor of a value that can be one.
     pub(super) fn tensor(&mut self, value: &Value, span: Span) -> Res<Tensor> {
-        let scalar = |node| Tensor { node, axes: vec![], loops: vec![], of: None };
+        let scalar = |node| Tensor { node, axes: vec![], loops: vec![], of: None, made: None };
         match value {
             Value::Tensor(t) => Ok(t.clone()),
             Value::Num(n) => Ok(scalar(self.number_node(n.value, span))),
@@ -162,7 +163,7 @@ impl Elab<'_> {
                 axes.push(*axis);
                 let inputs: Vec<NodeId> = items.iter().map(|t| t.node).collect();
                 let node = self.emit(NodeOp::Stack(*axis), &inputs, Outer::One, axes.clone(), span);
-                Ok(Tensor { node, axes, loops: vec![], of: None })
+                Ok(Tensor { node, axes, loops: vec![], of: None, made: None })
             }
             Value::List(_) | Value::Packed(..) => {
                 let d = Diagnostic::error(
@@ -206,7 +207,7 @@ impl Elab<'_> {
         let node_axes = self.node(t.node).axes.clone();
         let new: Vec<AxisId> = node_axes.iter().map(|a| if loops.contains(a) { *a } else { swap(a) }).collect();
         let node = self.emit(NodeOp::Relabel, &[t.node], self.outer(t), new, span);
-        Tensor { node, axes: t.axes.iter().map(swap).collect(), loops, of: t.of }
+        Tensor { node, axes: t.axes.iter().map(swap).collect(), loops, of: t.of, made: None }
     }
 
     /// The tensor with exactly these axes in this order: repeated and permuted as needed.
@@ -215,10 +216,10 @@ impl Elab<'_> {
         let loops = want.clone();
         want.extend(axes);
         if self.node(t.node).axes == want {
-            return Tensor { node: t.node, axes: axes.to_vec(), loops, of: t.of };
+            return Tensor { node: t.node, axes: axes.to_vec(), loops, of: t.of, made: None };
         }
         let node = self.emit(NodeOp::Spread, &[t.node], self.outer(t), want, span);
-        Tensor { node, axes: axes.to_vec(), loops, of: t.of }
+        Tensor { node, axes: axes.to_vec(), loops, of: t.of, made: None }
     }
 
     /// The product axis in place of its factors.
@@ -233,7 +234,7 @@ impl Elab<'_> {
         };
         let node_axes = place(&self.node(t.node).axes);
         let node = self.emit(NodeOp::Merge(factors.clone(), product), &[t.node], self.outer(t), node_axes, span);
-        Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None }
+        Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None, made: None }
     }
 
     /// A reduction of these axes, which the tensor has.
@@ -241,7 +242,7 @@ impl Elab<'_> {
         let keep = |axes: &[AxisId]| -> Vec<AxisId> { axes.iter().copied().filter(|a| !over.contains(a)).collect() };
         let node_axes = keep(&self.node(t.node).axes);
         let node = self.emit(NodeOp::Reduce(op, over.to_vec()), &[t.node], self.outer(t), node_axes, span);
-        Tensor { node, axes: keep(&t.axes), loops: keep(&t.loops), of: None }
+        Tensor { node, axes: keep(&t.axes), loops: keep(&t.loops), of: None, made: None }
     }
 
     /// A whole number that an expression must give.

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use super::elementwise::is_tensor;
 use super::scope::{ScopeRef, ThunkRef};
 use super::units::Unit;
-use super::value::{Interval, Num, Number, SIDES, Value};
+use super::value::{Interval, Num, Number, SIDES, Tensor, Value};
 use super::{Elab, Res, Stop, suggest};
 use crate::diag::Diagnostic;
-use crate::ir::op::{BinaryOp, UnaryOp};
-use crate::model::NodeOp;
+use crate::ir::op::{BinaryOp, ReduceOp, UnaryOp};
+use crate::model::{AxisId, NodeOp};
 use crate::source::Span;
 use crate::syntax::ast::{Expr, ExprKind, Kind, Op, Word};
 
@@ -181,10 +181,15 @@ impl Elab<'_> {
 
     /// `x in lo..hi`.
     fn contains(&mut self, x: &Value, y: &Value, right: Span, span: Span) -> Res<Value> {
-        let Value::Interval(interval) = y else {
-            let text = format!("`in` needs an interval on its right, found {}", y.kind());
-            let d = Diagnostic::error("V0104", text, right, "not an interval");
-            return Err(self.fail(d.help("write `x in a..b`, or `a..=b` to include b")));
+        let interval = match y {
+            Value::Interval(interval) => interval,
+            Value::All | Value::Builtin("all") => return Ok(Value::Bool(true)),
+            Value::Tensor(index) if index.of.is_some() => return self.held(x, index, span),
+            _ => {
+                let text = format!("`in` needs an interval or an index set on its right, found {}", y.kind());
+                let d = Diagnostic::error("V0104", text, right, "not an interval");
+                return Err(self.fail(d.help("write `x in a..b`, or `a..=b` to include b")));
+            }
         };
         let low = self.binary(Op::Ge, x, &interval.lo, span)?;
         let high = self.binary(if interval.closed { Op::Le } else { Op::Lt }, x, &interval.hi, span)?;
@@ -195,6 +200,34 @@ impl Elab<'_> {
             _ => {
                 let (a, b) = (self.tensor(&low, span)?, self.tensor(&high, span)?);
                 Ok(Value::Tensor(self.elementwise(NodeOp::Binary(BinaryOp::And), &[a, b], "in", span)?))
+            }
+        }
+    }
+
+    /// `p in z.target`: whether an index set holds a position.
+    fn held(&mut self, x: &Value, index: &Tensor, span: Span) -> Res<Value> {
+        let position = self.tensor(x, span)?;
+        let (Some(of), Some(counted)) = (index.of, index.axes.last().copied()) else {
+            return self.error("V0207", "`in` asks an index set", span, self.show(index));
+        };
+        match (&position.loops[..], &self.node(position.node).op) {
+            ([axis], NodeOp::Iota) if *axis == of => {
+                let axes: Vec<AxisId> = index.axes.iter().copied().filter(|a| *a != counted).collect();
+                let node_axes = [&[of], &axes[..]].concat();
+                let outer = self.outer(index);
+                let node = self.emit(NodeOp::Holds(of, counted), &[index.node], outer, node_axes, span);
+                Ok(Value::Tensor(Tensor { node, axes, loops: vec![of], of: None, made: None }))
+            }
+            ([axis], NodeOp::Iota) => {
+                let (runs, into) = (self.axis(*axis).name.clone(), self.axis(of).name.clone());
+                let text = format!("these are positions of `{runs}`, but the index set points into `{into}`");
+                let d = Diagnostic::error("V0207", text, span, format!("this is {}", self.show(index)));
+                Err(self.fail(d.help(format!("run over it: `[ ... for p in {into} ]`"))))
+            }
+            _ => {
+                let plain = Tensor { of: None, ..index.clone() };
+                let equal = self.elementwise(NodeOp::Binary(BinaryOp::Eq), &[position, plain], "in", span)?;
+                Ok(Value::Tensor(self.reduce(ReduceOp::Any, &equal, &[counted], span)))
             }
         }
     }
@@ -253,6 +286,7 @@ impl Elab<'_> {
                     }
                 }
             }
+            Value::Tensor(Tensor { made: Some(made), .. }) => self.tapped(made, name),
             other => {
                 let text = format!("{} has no field called `{}`", other.kind(), name.text);
                 let d = Diagnostic::error("V0103", text, name.span, "no such field");
@@ -260,6 +294,10 @@ impl Elab<'_> {
                     "mean" | "sum" | "max" | "min" | "abs" | "sqrt" | "exp" => {
                         Some(format!("functions come first: `{0}(x)` or `{0}[axis](x)`", name.text))
                     }
+                    _ if matches!(other, Value::Tensor(_)) => Some(
+                        "only the result of a block, as the call gave it, has fields: what its `forward` computed"
+                            .to_string(),
+                    ),
                     _ => None,
                 };
                 Err(self.fail(d.maybe_help(habit)))

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use super::prune::{Roots, prune};
-use super::scope::ScopeRef;
+use super::prune::{Roots, prune, weights_reached};
+use super::scope::{ScopeKind, ScopeRef};
 use super::value::{Change, ChangeTo, Closure, Instance, Role, Value};
 use super::{Elab, Override, Res, Stop, suggest};
 use crate::diag::{Diagnostic, Fallible};
@@ -23,11 +23,12 @@ impl Elab<'_> {
         let closure = self.model_closure(module, &name)?;
         let closure = self.overridden(module, closure, overrides)?;
         let result = self.model_of(&closure).map_err(report).and_then(|model| self.model(&model, &name));
+        let mut unread = self.take_unread();
         match result {
-            Ok(model) if self.unread.is_empty() => Ok(model),
-            Ok(_) => Err(std::mem::take(&mut self.unread)),
+            Ok(model) if unread.is_empty() => Ok(model),
+            Ok(_) => Err(unread),
             Err(mut errors) => {
-                errors.append(&mut self.unread);
+                errors.append(&mut unread);
                 Err(errors)
             }
         }
@@ -97,6 +98,7 @@ impl Elab<'_> {
                 scope: self.modules[names].scope.clone(),
                 span: stmt.span,
                 group,
+                section: false,
             });
         }
         if errors.is_empty() { Ok(Rc::new(Closure { changes, ..(*closure).clone() })) } else { Err(errors) }
@@ -114,7 +116,12 @@ impl Elab<'_> {
         // Backbone and settings often fail for the same reason as the loss; a second message would only repeat it.
         let backbone = if errors.is_empty() { collect(&mut errors, self.backbone(&body)) } else { None };
         let train = collect(&mut errors, self.train(model, &body, !self.masks.is_empty()));
-        let weights = if errors.is_empty() { collect(&mut errors, self.used_weights(model, &body)) } else { None };
+        let taps = if errors.is_empty() { self.all_taps(&body) } else { vec![] };
+        let mut roots: Vec<NodeId> = loss.iter().chain(taps.iter().map(|t| &t.node)).copied().collect();
+        roots.extend(metrics.iter().flatten().map(|(_, n)| *n));
+        roots.extend(backbone.iter().flatten().map(|b| b.output));
+        let weights =
+            if errors.is_empty() { collect(&mut errors, self.used_weights(model, &body, &roots)) } else { None };
         let (Some(loss), Some(metrics), Some(backbone), Some(train), Some(weights)) =
             (loss, metrics, backbone, train, weights)
         else {
@@ -127,7 +134,6 @@ impl Elab<'_> {
             }
             return Err(seen);
         };
-        let taps = self.all_taps(&body);
         let (weights, networks, averages) = self.classified(weights, model).map_err(report)?;
         let roots = Roots { loss, metrics, backbone, taps, weights, networks, averages, train };
         Ok(prune(self, name, roots))
@@ -151,11 +157,19 @@ impl Elab<'_> {
     /// What the model itself requires.
     fn requirements(&mut self, model: &Rc<Instance>, body: &ScopeRef) -> Res<()> {
         let super::value::What::Def(closure) = &model.maker.what else { return Ok(()) };
-        let def = closure.def.clone();
+        let (closure, def) = (closure.clone(), closure.def.clone());
         let DefValue::Body(stmts) = &def.value else { return Ok(()) };
         for stmt in &stmts.stmts {
             if let StmtKind::Require(cond, message) = &stmt.kind {
                 self.require(cond, message.as_ref(), body, model)?;
+            }
+        }
+        for change in &closure.changes {
+            if let ChangeTo::Statement(stmt) = &change.what
+                && let StmtKind::Require(cond, message) = &stmt.kind
+            {
+                let scope = self.scope(ScopeKind::Dual(change.scope.clone()), Some(body));
+                self.require(cond, message.as_ref(), &scope, model)?;
             }
         }
         Ok(())
@@ -264,7 +278,7 @@ impl Elab<'_> {
 
     /// True if the field is written as a call of a source, which is cheap to make.
     fn is_source_field(&self, body: &ScopeRef, name: &str) -> bool {
-        let super::scope::ScopeKind::Body(model) = &body.kind else { return false };
+        let ScopeKind::Body(model) = &body.kind else { return false };
         let super::value::What::Def(closure) = &model.maker.what else { return false };
         let DefValue::Body(stmts) = &closure.def.value else { return false };
         stmts.stmts.iter().any(|s| match &s.kind {
@@ -283,8 +297,9 @@ impl Elab<'_> {
         })
     }
 
-    /// Stored tensors of all parts that are used, in the order of the model's fields.
-    fn used_weights(&mut self, model: &Rc<Instance>, body: &ScopeRef) -> Res<Vec<WeightId>> {
+    /// Stored tensors of all parts that are used, in the order of the model's fields; then those of parts that a `with`
+    /// replaced by something that still uses them.
+    fn used_weights(&mut self, model: &Rc<Instance>, body: &ScopeRef, roots: &[NodeId]) -> Res<Vec<WeightId>> {
         let number = model.home.borrow().as_ref().map_or(0, |h| h.model);
         // What a used moving average follows is used too.
         let mut more = true;
@@ -312,6 +327,11 @@ impl Elab<'_> {
                         self.declare_all(&value, &name, &mut out)?;
                     }
                 }
+            }
+        }
+        for id in weights_reached(self, roots) {
+            if !out.contains(&id) {
+                out.push(id);
             }
         }
         let mut keys: BTreeMap<String, Span> = BTreeMap::new();
@@ -384,6 +404,9 @@ impl Elab<'_> {
                 _ => vec![],
             };
             for name in names {
+                if name.contains(' ') {
+                    continue; // replaced, and kept for the line that reads it
+                }
                 let Some(thunk) = body.get(&name) else { continue };
                 let value = self.force_named(&thunk, &name, stmt.span)?;
                 match &stmt.kind {

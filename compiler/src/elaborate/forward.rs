@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::scope::{ScopeKind, ScopeRef, Thunk};
-use super::value::{Instance, Num, Tensor, Value, What};
+use super::value::{Instance, Made, Num, Tensor, Value, What};
 use super::{Elab, Res};
 use crate::diag::Diagnostic;
 use crate::model::AxisId;
@@ -42,7 +42,7 @@ struct Binding {
 }
 
 impl Elab<'_> {
-    /// Calls a block, or a list of blocks one after another.
+    /// Calls a block, or a list of blocks one after another; for a list also gives what each returned.
     pub(super) fn call_block(
         &mut self,
         callee: &Value,
@@ -50,11 +50,11 @@ impl Elab<'_> {
         renames: &Renames,
         caller: &ScopeRef,
         span: Span,
-    ) -> Res<Value> {
+    ) -> Res<(Value, Option<Vec<Value>>)> {
         match callee {
-            Value::Instance(i) => self.forward(i, &inputs, renames, caller, span),
+            Value::Instance(i) => Ok((self.forward(i, &inputs, renames, caller, span)?, None)),
             Value::List(blocks) => {
-                let mut inputs = inputs;
+                let (mut inputs, mut each) = (inputs, vec![]);
                 if inputs.is_empty() {
                     return self.error("V0108", "a list of blocks needs an input", span, "nothing to pass through");
                 }
@@ -68,8 +68,9 @@ impl Elab<'_> {
                         );
                     };
                     inputs[0].value = self.forward(i, &inputs, renames, caller, span)?;
+                    each.push(inputs[0].value.clone());
                 }
-                Ok(inputs.swap_remove(0).value)
+                Ok((inputs.swap_remove(0).value, Some(each)))
             }
             other => {
                 self.error("V0111", format!("{} cannot be called", other.kind()), span, "not a function or a block")
@@ -90,21 +91,22 @@ impl Elab<'_> {
         let What::Def(closure) = &block.maker.what else {
             return self.error("V0111", format!("`{name}` cannot be called"), span, "not a block");
         };
-        let def = closure.def.clone();
+        let (closure, def) = (closure.clone(), closure.def.clone());
         let DefValue::Body(stmts) = &def.value else {
             return self.error("V0111", format!("`{name}` has no body"), span, "cannot be called");
         };
         let forward = stmts.stmts.iter().find_map(|s| match &s.kind {
-            StmtKind::Forward(formals, body) => Some((formals.clone(), body.clone())),
+            StmtKind::Forward(formals, body) => Some((formals.clone(), body.clone(), s.span)),
             _ => None,
         });
-        let Some((formals, body)) = forward else {
+        let Some((formals, body, written)) = forward else {
             let d = Diagnostic::error("V0111", format!("`{name}` has no `forward`"), span, "cannot be called");
             return Err(self.fail(d.label(def.name.span, "defined here")));
         };
         self.mark_used(block);
         let scope = self.open(block, span)?;
         let outside = self.enter(span);
+        let scope = self.line_scope(&closure, written, &scope);
         let scope = self.scope(ScopeKind::Equations, Some(&scope));
         let call = Call { block, renames, caller, scope: &scope, span };
         let bound = self.bind_inputs(&call, &formals, inputs);
@@ -114,7 +116,12 @@ impl Elab<'_> {
                 if place.is_empty() { self.at.place.clone() } else { std::mem::replace(&mut self.at.place, place) };
             let result = self.expand(&def, span, |elab| elab.run_body(&body, &scope));
             self.at.place = caller;
-            Ok(self.unbind(result?, &binding.back, span))
+            let mut result = self.unbind(result?, &binding.back, span);
+            if let Value::Tensor(t) = &mut result {
+                let back = vec![binding.back];
+                t.made = Some(Rc::new(Made { scope: scope.clone(), block: name.clone(), back }));
+            }
+            Ok(result)
         });
         self.at = outside;
         result

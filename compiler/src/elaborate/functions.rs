@@ -49,7 +49,7 @@ impl Elab<'_> {
                     let t = self.tensor(v, at(0))?;
                     let node_axes = self.node(t.node).axes.clone();
                     let node = self.emit(NodeOp::Stop, &[t.node], self.outer(&t), node_axes, span);
-                    Ok(Value::Tensor(Tensor { node, ..t }))
+                    Ok(Value::Tensor(Tensor { node, made: None, ..t }))
                 }
             },
             ("sum" | "mean" | "min" | "max" | "any" | "all" | "count" | "var" | "argmax", [v], _) => {
@@ -151,7 +151,13 @@ impl Elab<'_> {
             let keep = |axes: &[AxisId]| -> Vec<AxisId> { axes.iter().copied().filter(|a| *a != axis).collect() };
             let node_axes = keep(&self.node(t.node).axes);
             let node = self.emit(NodeOp::Argmax(axis), &[t.node], self.outer(&t), node_axes, span);
-            return Ok(Value::Tensor(Tensor { node, axes: keep(&t.axes), loops: t.loops.clone(), of: None }));
+            return Ok(Value::Tensor(Tensor {
+                node,
+                axes: keep(&t.axes),
+                loops: t.loops.clone(),
+                of: None,
+                made: None,
+            }));
         }
         // var = mean((x - mean(x)) ^ 2), biased
         let mean = self.reduce(ReduceOp::Mean, &t, &over, span);
@@ -212,7 +218,7 @@ impl Elab<'_> {
         }
         let axes = self.node(t.node).axes.clone();
         let node = self.emit(NodeOp::OverMasks { mean }, &[t.node], Outer::Clips, axes, span);
-        Ok(Value::Tensor(Tensor { node, of: None, ..t.clone() }))
+        Ok(Value::Tensor(Tensor { node, of: None, made: None, ..t.clone() }))
     }
 
     fn dot(&mut self, a: &Value, b: &Value, items: &[Rc<Expr>], scope: &ScopeRef, span: Span) -> Res<Value> {
@@ -238,7 +244,7 @@ impl Elab<'_> {
         let mut node_axes = loops.clone();
         node_axes.extend(&axes);
         let node = self.emit(NodeOp::Dot(over.clone()), &[x.node, y.node], outer, node_axes, span);
-        Ok(Value::Tensor(Tensor { node, axes, loops, of: None }))
+        Ok(Value::Tensor(Tensor { node, axes, loops, of: None, made: None }))
     }
 
     fn unstack(&mut self, v: &Value, item: &Rc<Expr>, scope: &ScopeRef, span: Span) -> Res<Value> {
@@ -252,7 +258,7 @@ impl Elab<'_> {
         let node_axes = keep(&self.node(t.node).axes);
         let items = (0..size).map(|i| {
             let node = self.emit(NodeOp::AtFixed(axis, i), &[t.node], self.outer(&t), node_axes.clone(), span);
-            Value::Tensor(Tensor { node, axes: keep(&t.axes), loops: t.loops.clone(), of: t.of })
+            Value::Tensor(Tensor { node, axes: keep(&t.axes), loops: t.loops.clone(), of: t.of, made: None })
         });
         Ok(Value::List(Rc::new(items.collect())))
     }
@@ -300,7 +306,7 @@ impl Elab<'_> {
         axes.push(axis);
         node_axes.push(axis);
         let node = self.emit(NodeOp::Stack(axis), &nodes, outer, node_axes, span);
-        Ok(Value::Tensor(Tensor { node, axes, loops, of: None }))
+        Ok(Value::Tensor(Tensor { node, axes, loops, of: None, made: None }))
     }
 
     fn one_hot(&mut self, v: &Value, item: &Rc<Expr>, scope: &ScopeRef, span: Span) -> Res<Value> {
@@ -317,7 +323,7 @@ impl Elab<'_> {
         let mut node_axes = self.node(t.node).axes.clone();
         node_axes.push(axis);
         let node = self.emit(NodeOp::OneHot(axis), &[t.node], self.outer(&t), node_axes, span);
-        Ok(Value::Tensor(Tensor { node, axes, loops: t.loops, of: None }))
+        Ok(Value::Tensor(Tensor { node, axes, loops: t.loops, of: None, made: None }))
     }
 
     fn spread(&mut self, v: &Value, items: &[Rc<Expr>], scope: &ScopeRef, span: Span) -> Res<Value> {
@@ -365,7 +371,7 @@ impl Elab<'_> {
         };
         let axes = vec![*axis, coord];
         let node = self.leaf(Leaf::Coords(*axis), NodeOp::Coords(*axis), Outer::One, axes.clone(), span);
-        Ok(Value::Tensor(Tensor { node, axes, loops: vec![], of: None }))
+        Ok(Value::Tensor(Tensor { node, axes, loops: vec![], of: None, made: None }))
     }
 
     fn length(&mut self, v: &Value, span: Span) -> Res<Value> {
@@ -381,7 +387,7 @@ impl Elab<'_> {
                         let mut total = Value::Num(Num::whole(1));
                         for a in axes.iter() {
                             let ones = self.iota(*a, span);
-                            let t = Tensor { node: ones, axes: vec![*a], loops: vec![], of: None };
+                            let t = Tensor { node: ones, axes: vec![*a], loops: vec![], of: None, made: None };
                             let last = self.reduce(ReduceOp::Max, &t, &[*a], span);
                             let n = self.binary(Op::Add, &Value::Tensor(last), &Value::Num(Num::whole(1)), span)?;
                             total = self.binary(Op::Mul, &total, &n, span)?;

@@ -81,7 +81,8 @@ impl Elab<'_> {
                 models.push(name.text.clone());
             }
             self.check_reads(def, &mut errors);
-            let closure = Closure { def: def.clone(), file: scope.clone(), changes: vec![] };
+            self.allowances(def, &mut errors);
+            let closure = Closure { def: def.clone(), file: scope.clone(), changes: vec![], lines: vec![] };
             names.push((name.text.clone(), Thunk::ready(Value::Def(Rc::new(closure)))));
         }
         if errors.is_empty() {

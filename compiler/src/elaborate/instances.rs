@@ -42,6 +42,7 @@ impl Elab<'_> {
                     args: &maker.args,
                     caller: &maker.scope,
                     preset: &preset,
+                    lines: &closure.lines,
                     span: maker.span,
                 };
                 let bound = self.bind(&arguments, &header)?;
@@ -56,7 +57,7 @@ impl Elab<'_> {
                     if given.contains(&change.path[0].text) && change.path.len() == 1 {
                         continue;
                     }
-                    let scope = self.scope(ScopeKind::Dual(change.scope.clone()), Some(&header));
+                    let scope = self.scope(ScopeKind::Line(change.scope.clone()), Some(&header));
                     let change = SettingChange {
                         path: change.path.clone(),
                         value: value.clone(),
@@ -212,7 +213,7 @@ impl Elab<'_> {
             return Ok(body.clone());
         }
         let What::Def(closure) = &instance.maker.what else { return Ok(instance.header.clone()) };
-        let def = closure.def.clone();
+        let (closure, def) = (closure.clone(), closure.def.clone());
         let DefValue::Body(stmts) = &def.value else {
             return self.error("V0111", format!("`{}` has no body", def.name.text), span, "cannot be opened");
         };
@@ -221,11 +222,15 @@ impl Elab<'_> {
             elab.at.place = instance.place();
             let body = elab.scope(ScopeKind::Body(instance.clone()), Some(&instance.header));
             *instance.body.borrow_mut() = Some(body.clone());
-            elab.fill(&body, stmts, Some(instance))?;
+            for stmt in &stmts.stmts {
+                let inner = elab.line_scope(&closure, stmt.span, &body);
+                elab.declare(&body, stmt, Some(instance), &inner)?;
+            }
             if def.kind == Kind::Block {
                 for stmt in &stmts.stmts {
                     if let StmtKind::Require(cond, message) = &stmt.kind {
-                        elab.require(cond, message.as_ref(), &body, instance)?;
+                        let inner = elab.line_scope(&closure, stmt.span, &body);
+                        elab.require(cond, message.as_ref(), &inner, instance)?;
                     }
                 }
             }
@@ -239,7 +244,8 @@ impl Elab<'_> {
     pub(super) fn expand<T>(&mut self, def: &Rc<Def>, span: Span, run: impl FnOnce(&mut Self) -> Res<T>) -> Res<T> {
         let outer = self.at.expanding.clone();
         let chain: Vec<Rc<Expansion>> = std::iter::successors(outer.clone(), |e| e.outer.clone()).collect();
-        if chain.iter().any(|e| Rc::ptr_eq(&e.def, def)) {
+        // A variant is put together anew where it is used; what it is, is where its name is written.
+        if chain.iter().any(|e| e.def.name.span == def.name.span) {
             let chain: Vec<&str> = chain.iter().rev().map(|e| &*e.def.name.text).collect();
             let text = format!("`{}` contains itself", def.name.text);
             let d = Diagnostic::error("V0105", text, span, "expands into itself");
@@ -419,8 +425,9 @@ impl Elab<'_> {
     ) {
         scope.set_origin(&name.text, value, inner);
         let own = if Rc::ptr_eq(scope, inner) { Scope::skip(scope, &name.text) } else { inner.clone() };
-        let (expr, field, stored, owner) =
-            (value.clone(), name.text.clone(), key.map(|k| k.text.clone()), owner.cloned());
+        // What a line of a variant has replaced, and reads, keeps its place.
+        let field: Rc<str> = name.text.split(' ').next().unwrap_or_default().into();
+        let (expr, stored, owner) = (value.clone(), key.map(|k| k.text.clone()), owner.cloned());
         scope.set(
             &name.text,
             self.thunk(move |elab| {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::emit::Leaf;
 use super::scope::{ScopeKind, ScopeRef};
-use super::value::{Instance, Num, Tensor, Value, What};
+use super::value::{Closure, Instance, Num, Tensor, Value, What};
 use super::{DrawnSet, Elab, Res};
 use crate::diag::Diagnostic;
 use crate::ir::graph::{Outer, SetId};
@@ -69,8 +69,11 @@ impl Elab<'_> {
         };
         let value = self.eval(from, scope)?;
         let (dist, parameters) = match &value {
-            Value::Num(_) | Value::Tensor(_) if over.is_empty() => return Ok(value),
-            Value::Num(_) | Value::Tensor(_) => {
+            // A number that may depend on the step is not drawn.
+            Value::Num(_) | Value::Tensor(_) | Value::Schedule(_) | Value::Arrow(_) if over.is_empty() => {
+                return Ok(value);
+            }
+            Value::Num(_) | Value::Tensor(_) | Value::Schedule(_) | Value::Arrow(_) => {
                 let t = self.tensor(&value, span)?;
                 return Ok(Value::Tensor(self.arranged(&t, &over, span)));
             }
@@ -123,7 +126,7 @@ impl Elab<'_> {
         }
         let nodes: Vec<NodeId> = parameters.iter().map(|p| p.node).collect();
         let node = self.emit(NodeOp::Draw { dist, name: name.text.clone() }, &nodes, outer, over.clone(), span);
-        Ok(Value::Tensor(Tensor { node, axes: over, loops: vec![], of: None }))
+        Ok(Value::Tensor(Tensor { node, axes: over, loops: vec![], of: None, made: None }))
     }
 
     /// The masks that a `~` runs over.
@@ -172,7 +175,7 @@ impl Elab<'_> {
     /// The two answers of a mask, over (extra..., factors of tokens).
     fn mask(&mut self, mask: &Rc<Instance>, span: Span) -> Res<model::Mask> {
         let What::Def(closure) = &mask.maker.what else { return self.error("V0403", "not a mask", span, "not a mask") };
-        let def = closure.def.clone();
+        let (closure, def) = (closure.clone(), closure.def.clone());
         let body = self.open(mask, span)?;
         let grid = def.formals.iter().find(|f| matches!(f.kind, Some(FormalKind::Group(_))));
         let Some(grid) = grid else {
@@ -198,7 +201,7 @@ impl Elab<'_> {
             for (side, _) in super::value::SIDES {
                 sides.push(elab.mask_side(mask, &def.name, &body, side, &factors)?);
             }
-            let require = elab.mask_requirements(&def.value, &body)?;
+            let require = elab.mask_requirements(&closure, &body)?;
             let (target, context) = (sides.pop(), sides.pop());
             let ((context, context_extra), (target, target_extra)) = match (context, target) {
                 (Some(c), Some(t)) => (c, t),
@@ -249,12 +252,13 @@ impl Elab<'_> {
         Ok((self.arranged(&t, &order, span).node, extra))
     }
 
-    fn mask_requirements(&mut self, value: &DefValue, body: &ScopeRef) -> Res<Vec<NodeId>> {
-        let DefValue::Body(stmts) = value else { return Ok(vec![]) };
+    fn mask_requirements(&mut self, closure: &Closure, body: &ScopeRef) -> Res<Vec<NodeId>> {
+        let DefValue::Body(stmts) = &closure.def.value else { return Ok(vec![]) };
         let mut out = vec![];
         for stmt in &stmts.stmts {
             let StmtKind::Require(cond, _) = &stmt.kind else { continue };
-            match self.eval(cond, body)? {
+            let inner = self.line_scope(closure, stmt.span, body);
+            match self.eval(cond, &inner)? {
                 Value::Bool(true) => {}
                 Value::Bool(false) => {
                     return self.error("V0401", "this mask can never be drawn", cond.span, "this never holds");
@@ -329,12 +333,12 @@ impl Elab<'_> {
         axes.push(self.counted_axis(set, which));
         let node =
             self.leaf(Leaf::Index(set, which), NodeOp::Index(set, which), Outer::Segments(set), axes.clone(), span);
-        Ok(Tensor { node, axes, loops: vec![], of: Some(tokens) })
+        Ok(Tensor { node, axes, loops: vec![], of: Some(tokens), made: None })
     }
 
     /// `i` of `for i, z ~ masks`.
     pub(super) fn strategy(&mut self, set: SetId, span: Span) -> Value {
         let node = self.leaf(Leaf::Strategy(set), NodeOp::Strategy(set), Outer::Segments(set), vec![], span);
-        Value::Tensor(Tensor { node, axes: vec![], loops: vec![], of: None })
+        Value::Tensor(Tensor { node, axes: vec![], loops: vec![], of: None, made: None })
     }
 }

@@ -11,6 +11,7 @@ mod builtins;
 mod bundle;
 mod calls;
 mod comprehensions;
+mod derive;
 mod elementwise;
 mod emit;
 mod eval;
@@ -30,6 +31,7 @@ mod scope;
 mod settings;
 mod sources;
 mod suggest;
+mod taps;
 mod train;
 mod units;
 mod value;
@@ -39,7 +41,7 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 pub use bundle::resolved;
@@ -183,6 +185,8 @@ struct Elab<'a> {
     sets: Vec<DrawnSet>,
     counted: HashMap<(SetId, bool), AxisId>,
     taps: Vec<Tap>,
+    /// Variants of blocks and masks that were resolved, by their definition.
+    derived: Vec<(Rc<Def>, Rc<value::Closure>)>,
     /// Model instances by their definition.
     models: Vec<(Rc<value::Closure>, Rc<Instance>)>,
     next_model: u32,
@@ -192,7 +196,11 @@ struct Elab<'a> {
     /// Where the evaluation is.
     at: Context,
     /// Fields that nothing reads, in files of the user.
-    unread: Vec<Diagnostic>,
+    unread: Vec<reads::Unread>,
+    /// Statements that silence a lint.
+    allowed: Vec<(String, Span)>,
+    /// Every `name` that some file reads as `value.name`.
+    fields_read: HashSet<Rc<str>>,
     depth: usize,
     /// Where the stack stood when elaboration began.
     stack_start: usize,
@@ -222,11 +230,14 @@ impl<'a> Elab<'a> {
             sets: vec![],
             counted: HashMap::new(),
             taps: vec![],
+            derived: vec![],
             models: vec![],
             next_model: 0,
             used: BTreeMap::new(),
             at: Context { place: "".into(), site: None, expanding: None },
             unread: vec![],
+            allowed: vec![],
+            fields_read: HashSet::new(),
             depth: 0,
             stack_start: eval::stack_position(),
             instances: 0,

@@ -91,7 +91,7 @@ impl Elab<'_> {
                 _ => return self.out_of_range(axis, i, span),
             };
             let node = self.emit(NodeOp::AtFixed(axis, at), &[t.node], self.outer(t), node_axes, span);
-            return Ok(Tensor { node, axes: without(&t.axes), loops: t.loops.clone(), of: t.of });
+            return Ok(Tensor { node, axes: without(&t.axes), loops: t.loops.clone(), of: t.of, made: None });
         }
         let index = self.tensor(&value, span)?;
         if let Some(extra) = index.axes.first() {
@@ -106,7 +106,7 @@ impl Elab<'_> {
         let mut node_axes = loops.clone();
         node_axes.extend(&axes);
         let node = self.emit(NodeOp::At(axis), &[t.node, index.node], outer, node_axes, span);
-        Ok(Tensor { node, axes, loops, of: None })
+        Ok(Tensor { node, axes, loops, of: None, made: None })
     }
 
     fn out_of_range<T>(&self, axis: AxisId, i: i64, span: Span) -> Res<T> {
@@ -148,7 +148,7 @@ impl Elab<'_> {
         };
         let node_axes = place(&self.node(t.node).axes);
         let node = self.emit(NodeOp::Pick(axis), &[t.node, index.node], outer, node_axes, span);
-        Ok(Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None })
+        Ok(Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None, made: None })
     }
 
     /// `x[a -> b]` and `x[(a, b) -> c]`.
@@ -236,7 +236,7 @@ impl Elab<'_> {
         };
         let node_axes = place(&self.node(t.node).axes);
         let node = self.emit(NodeOp::Merge(source.clone(), target), &[t.node], self.outer(t), node_axes, span);
-        Ok(Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None })
+        Ok(Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None, made: None })
     }
 
     /// New axes must not be on the tensor already.
@@ -326,7 +326,7 @@ impl Elab<'_> {
         };
         let node_axes = place(&self.node(t.node).axes);
         let node = self.emit(NodeOp::Split(axis, parts.clone()), &[t.node], self.outer(t), node_axes, span);
-        Ok(Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None })
+        Ok(Tensor { node, axes: place(&t.axes), loops: t.loops.clone(), of: None, made: None })
     }
 
     /// `z[part]` of a joined axis, also of a join of joins.
@@ -346,7 +346,7 @@ impl Elab<'_> {
                 };
                 let node_axes = swap(&self.node(result.node).axes);
                 let node = self.emit(NodeOp::Part(at, first), &[result.node], self.outer(&result), node_axes, span);
-                result = Tensor { node, axes: swap(&result.axes), loops: result.loops.clone(), of: None };
+                result = Tensor { node, axes: swap(&result.axes), loops: result.loops.clone(), of: None, made: None };
                 at = part;
             }
             return Ok(result);
@@ -371,8 +371,17 @@ impl Elab<'_> {
 
     /// `x ++ y`.
     pub(super) fn join(&mut self, x: Value, y: Value, span: Span) -> Res<Value> {
-        if let (Value::List(a), Value::List(b)) = (&x, &y) {
-            return Ok(Value::List(Rc::new(a.iter().chain(b.iter()).cloned().collect())));
+        let is_list = |v: &Value| matches!(v, Value::List(_) | Value::Packed(..));
+        if is_list(&x) && is_list(&y) {
+            let mut items = vec![];
+            for v in [&x, &y] {
+                match v {
+                    Value::List(list) => items.extend(list.iter().cloned()),
+                    Value::Packed(_, _, origin) => items.extend(self.unpack(origin, span)?),
+                    _ => {}
+                }
+            }
+            return Ok(Value::List(Rc::new(items)));
         }
         let (a, b) = (self.tensor(&x, span)?, self.tensor(&y, span)?);
         let only = |p: &Tensor, q: &Tensor| -> Vec<AxisId> {
@@ -409,11 +418,17 @@ impl Elab<'_> {
         let mut node_axes = loops.clone();
         node_axes.extend(&axes);
         let node = self.emit(NodeOp::Join(ja, jb, joined), &[left.node, right.node], outer, node_axes, span);
-        Ok(Value::Tensor(Tensor { node, axes, loops, of: None }))
+        Ok(Value::Tensor(Tensor { node, axes, loops, of: None, made: None }))
     }
 
     /// `xs[3]` and `xs[2..6]`.
-    fn list_item(&mut self, list: &Rc<Vec<Value>>, items: &[Arg], scope: &ScopeRef, span: Span) -> Res<Value> {
+    pub(super) fn list_item(
+        &mut self,
+        list: &Rc<Vec<Value>>,
+        items: &[Arg],
+        scope: &ScopeRef,
+        span: Span,
+    ) -> Res<Value> {
         let [Arg { name: None, value: index, .. }] = items else {
             return self.error("V0104", "a list takes one position in brackets", span, "write `xs[0]` or `xs[2..6]`");
         };

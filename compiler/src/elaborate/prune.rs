@@ -71,7 +71,27 @@ pub fn prune(elab: &Elab, name: &str, roots: Roots) -> Model {
         backbone: roots.backbone.map(|b| Backbone { output: n.nodes[&b.output], ..b }),
         taps: roots.taps.iter().map(|t| Tap { node: n.nodes[&t.node], ..t.clone() }).collect(),
         train: roots.train,
+        allowed: elab.allowed.clone(),
     }
+}
+
+/// Weights that these nodes are computed from.
+pub fn weights_reached(elab: &Elab, roots: &[NodeId]) -> Vec<WeightId> {
+    let mut seen = vec![false; elab.nodes.len()];
+    let mut work = roots.to_vec();
+    let mut found = vec![];
+    while let Some(id) = work.pop() {
+        if std::mem::replace(&mut seen[id.0 as usize], true) {
+            continue;
+        }
+        let node = elab.node(id);
+        if let NodeOp::Weight(weight) = node.op {
+            found.push(weight);
+        }
+        work.extend(&node.inputs);
+    }
+    found.sort();
+    found
 }
 
 /// Old numbers by new number.
@@ -214,6 +234,7 @@ fn axes_of_op(op: &NodeOp) -> Vec<AxisId> {
         NodeOp::Split(a, parts) => [&[*a], &parts[..]].concat(),
         NodeOp::Merge(parts, a) => [&parts[..], &[*a]].concat(),
         NodeOp::Join(a, b, c) => vec![*a, *b, *c],
+        NodeOp::Holds(a, b) => vec![*a, *b],
     }
 }
 
@@ -279,6 +300,7 @@ impl Numbers {
             NodeOp::Part(a, first) => NodeOp::Part(axis(a), *first),
             NodeOp::Stack(a) => NodeOp::Stack(axis(a)),
             NodeOp::OneHot(a) => NodeOp::OneHot(axis(a)),
+            NodeOp::Holds(a, b) => NodeOp::Holds(axis(a), axis(b)),
         }
     }
 

@@ -75,6 +75,8 @@ pub struct Scope {
     names: RefCell<Vec<(Rc<str>, ThunkRef)>>,
     labels: RefCell<Vec<(Rc<str>, AxisId)>>,
     origins: RefCell<Vec<Origin>>,
+    /// Calls of parts in these equations: the name that was called and what came back.
+    calls: RefCell<Vec<(Rc<str>, Value)>>,
 }
 
 /// A setting, the expression that gives its value, and the scope of that expression.
@@ -110,6 +112,8 @@ pub enum ScopeKind {
     },
     /// An override: fields of the parent first, then the scope where the line stands.
     Dual(ScopeRef),
+    /// The same for a line of a variant of a block or mask; the file of the base comes last.
+    Line(ScopeRef),
 }
 
 impl fmt::Debug for Scope {
@@ -127,6 +131,7 @@ impl Scope {
             names: RefCell::default(),
             labels: RefCell::default(),
             origins: RefCell::default(),
+            calls: RefCell::default(),
         })
     }
 
@@ -139,6 +144,7 @@ impl Scope {
     pub fn clear(&self) {
         self.names.borrow_mut().clear();
         self.origins.borrow_mut().clear();
+        self.calls.borrow_mut().clear();
     }
 
     /// Sets or replaces a name.
@@ -179,6 +185,37 @@ impl Scope {
         }
     }
 
+    /// Notes that a part was called in these equations.
+    pub fn note_call(&self, name: &Rc<str>, result: Value) {
+        self.calls.borrow_mut().push((name.clone(), result));
+    }
+
+    /// What each call of a part gave.
+    pub fn calls_of(&self, name: &str) -> Vec<Value> {
+        self.calls.borrow().iter().filter(|(n, _)| &**n == name).map(|(_, v)| v.clone()).collect()
+    }
+
+    /// Names of the parts that were called, in order.
+    pub fn called(&self) -> Vec<Rc<str>> {
+        let mut names: Vec<Rc<str>> = vec![];
+        for (name, _) in self.calls.borrow().iter() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// How many calls were noted.
+    pub fn call_count(&self) -> usize {
+        self.calls.borrow().len()
+    }
+
+    /// Forgets calls beyond the first `count`: what they were made for is evaluated again.
+    pub fn forget_calls(&self, count: usize) {
+        self.calls.borrow_mut().truncate(count);
+    }
+
     /// The axis that a label means, looking outwards as far as the file.
     pub fn label(&self, name: &str) -> Option<AxisId> {
         if let Some((_, a)) = self.labels.borrow().iter().find(|(n, _)| &**n == name) {
@@ -192,13 +229,17 @@ impl Scope {
         self.labels.borrow().iter().find(|(n, _)| &**n == name).map(|(_, a)| *a)
     }
 
-    /// A name, looking outwards but not into the file.
+    /// A name, looking outwards but not into a file.
     pub fn field(&self, name: &str) -> Option<ThunkRef> {
         let mut skipped: Vec<*const Scope> = vec![];
         let mut at = self;
         loop {
             match &at.kind {
                 ScopeKind::File(_) => return None,
+                ScopeKind::Dual(written) | ScopeKind::Line(written) => {
+                    let inner = at.parent.as_ref().and_then(|p| p.field(name));
+                    return inner.or_else(|| written.field(name));
+                }
                 ScopeKind::Skip(of, n) if &**n == name => skipped.push(Rc::as_ptr(of)),
                 ScopeKind::Own { name: Some(n), old, .. } if &**n == name => return old.clone(),
                 _ if skipped.contains(&std::ptr::from_ref(at)) => {}
@@ -213,14 +254,29 @@ impl Scope {
     }
 }
 
+/// The equations that a scope lies in, if any.
+pub fn equations(scope: &ScopeRef) -> Option<ScopeRef> {
+    let mut at = scope.clone();
+    loop {
+        match &at.kind {
+            ScopeKind::Equations => return Some(at),
+            ScopeKind::File(_) | ScopeKind::Header | ScopeKind::Body(_) | ScopeKind::Section => return None,
+            ScopeKind::Loop | ScopeKind::Skip(..) | ScopeKind::Own { .. } | ScopeKind::Dual(_) | ScopeKind::Line(_) => {
+                at = at.parent.clone()?
+            }
+        }
+    }
+}
+
 /// The level at which new axis labels belong: the nearest body.
 pub fn home_of_labels(scope: &ScopeRef) -> ScopeRef {
     let mut at = scope.clone();
     loop {
         match (&at.kind, &at.parent) {
-            (ScopeKind::Skip(..) | ScopeKind::Own { .. } | ScopeKind::Dual(_) | ScopeKind::Loop, Some(p)) => {
-                at = p.clone();
-            }
+            (
+                ScopeKind::Skip(..) | ScopeKind::Own { .. } | ScopeKind::Dual(_) | ScopeKind::Line(_) | ScopeKind::Loop,
+                Some(p),
+            ) => at = p.clone(),
             _ => return at,
         }
     }
@@ -251,6 +307,12 @@ impl Elab<'_> {
                     let inner = at.parent.as_ref().and_then(|p| p.field(name));
                     return inner.or_else(|| self.find(written, name));
                 }
+                ScopeKind::Line(written) => {
+                    let inner = at.parent.as_ref().and_then(|p| p.field(name));
+                    if let Some(found) = inner.or_else(|| self.find(written, name)) {
+                        return Some(found);
+                    }
+                }
                 _ => {
                     if !skipped.contains(&Rc::as_ptr(at))
                         && let Some(t) = at.get(name)
@@ -269,8 +331,12 @@ impl Elab<'_> {
         let mut at = Some(scope.clone());
         while let Some(s) = at {
             match &s.kind {
+                // Names with a blank are not the user's.
+                ScopeKind::Header | ScopeKind::Body(_) => {
+                    all.extend(s.names().into_iter().filter(|n| !n.contains(' ')));
+                }
                 ScopeKind::File(module) => all.extend(self.file_names(*module)),
-                ScopeKind::Dual(written) => all.extend(self.names_in_scope(written)),
+                ScopeKind::Dual(written) | ScopeKind::Line(written) => all.extend(self.names_in_scope(written)),
                 _ => all.extend(s.names()),
             }
             at = s.parent.clone();

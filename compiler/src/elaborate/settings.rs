@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::eval::is_path;
-use super::scope::{Scope, ScopeRef, Thunk};
-use super::value::{Num, Number, Value};
+use super::scope::{Scope, ScopeKind, ScopeRef, Thunk};
+use super::value::{Line, Num, Number, Value};
 use super::{Elab, Res, suggest};
 use crate::diag::Diagnostic;
 use crate::model::AxisId;
@@ -23,6 +23,8 @@ pub struct Arguments<'a> {
     pub caller: &'a ScopeRef,
     /// Settings that get a value elsewhere and need none here.
     pub preset: &'a [Rc<str>],
+    /// Settings that a variant added: their defaults mean what they mean where it stands.
+    pub lines: &'a [Line],
     /// The call.
     pub span: Span,
 }
@@ -37,7 +39,7 @@ pub struct Bound {
 impl Elab<'_> {
     /// Binds arguments to formals.
     pub(super) fn bind(&mut self, call: &Arguments, header: &ScopeRef) -> Res<Bound> {
-        let Arguments { name, formals, args, caller, preset, span } = *call;
+        let Arguments { name, formals, args, caller, preset, lines, span } = *call;
         let given = self.match_args(name, formals, args)?;
         let mut bound = Bound::default();
         for (formal, arg) in formals.iter().zip(given) {
@@ -47,7 +49,8 @@ impl Elab<'_> {
                     (Some(arg), _) => self.bind_arrow(name, formal, arg, caller, header, &mut bound)?,
                     (None, Some(default)) => {
                         let arg = Arg { name: None, colon: false, value: default.clone() };
-                        self.bind_arrow(name, formal, &arg, header, header, &mut bound)?;
+                        let scope = self.default_scope(lines, formal, header);
+                        self.bind_arrow(name, formal, &arg, &scope, header, &mut bound)?;
                     }
                     (None, None) => return Err(self.missing(name, formal, span)),
                 }
@@ -60,12 +63,23 @@ impl Elab<'_> {
                     }
                     self.set_setting(header, setting, &arg.value, caller.clone());
                 }
-                (None, Some(default)) => self.set_setting(header, setting, default, Scope::skip(header, setting)),
+                (None, Some(default)) => {
+                    let scope = self.default_scope(lines, formal, &Scope::skip(header, setting));
+                    self.set_setting(header, setting, default, scope);
+                }
                 (None, None) if preset.contains(setting) => {}
                 (None, None) => return Err(self.missing(name, formal, span)),
             }
         }
         Ok(bound)
+    }
+
+    /// Where a default is evaluated: among the settings, and behind them where it is written.
+    fn default_scope(&mut self, lines: &[Line], formal: &Formal, inner: &ScopeRef) -> ScopeRef {
+        match lines.iter().find(|l| l.span == formal.span) {
+            Some(line) => self.scope(ScopeKind::Line(line.scope.clone()), Some(inner)),
+            None => inner.clone(),
+        }
     }
 
     fn set_setting(&self, header: &ScopeRef, setting: &Rc<str>, value: &Rc<crate::syntax::ast::Expr>, scope: ScopeRef) {

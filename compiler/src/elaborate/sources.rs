@@ -48,7 +48,7 @@ impl Elab<'_> {
             self.nodes[node.0 as usize].dtype = DType::I32;
             self.whole[node.0 as usize] = true;
         }
-        let t = Tensor { node, axes, loops: vec![], of: None };
+        let t = Tensor { node, axes, loops: vec![], of: None, made: None };
         *source.tensor.borrow_mut() = Some(t.clone());
         Ok(t)
     }

@@ -1,8 +1,10 @@
 //! Whole files: the models that are shipped, the corpus, and typical mistakes.
 
+mod derived;
 mod mistakes;
 mod models;
 mod rules;
+mod tapped;
 mod variants;
 
 use std::path::Path;

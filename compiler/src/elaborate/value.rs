@@ -69,6 +69,19 @@ pub struct Tensor {
     pub loops: Vec<AxisId>,
     /// For an index set: the axis that it points into.
     pub of: Option<AxisId>,
+    /// For the result of a block: what its equations and parts gave can be read from it.
+    pub made: Option<Rc<Made>>,
+}
+
+/// The run of a `forward` that made a tensor.
+#[derive(Debug)]
+pub struct Made {
+    /// Its equations and calls.
+    pub scope: ScopeRef,
+    /// Name of the block.
+    pub block: Rc<str>,
+    /// For each call around it, innermost first: axes inside and what the caller has in their place.
+    pub back: Vec<Vec<(AxisId, AxisId)>>,
 }
 
 /// A closed or half-open interval.
@@ -97,6 +110,8 @@ pub struct Change {
     pub span: Span,
     /// Lines of one `with` have one number.
     pub group: usize,
+    /// The line stands in a section: `name { ... }`.
+    pub section: bool,
 }
 
 /// The right-hand side of a change.
@@ -115,8 +130,28 @@ pub struct Closure {
     pub def: Rc<Def>,
     /// Scope of the file that holds it.
     pub file: ScopeRef,
-    /// Changes, in order.
+    /// Changes, in order; what a block or mask has in `lines` is no longer here.
     pub changes: Vec<Change>,
+    /// Statements and settings of the definition that come from a `with`.
+    pub lines: Vec<Line>,
+}
+
+impl Closure {
+    /// The `with` line that a statement or setting of the definition comes from.
+    pub fn line(&self, span: Span) -> Option<&Line> {
+        self.lines.iter().find(|l| l.span == span)
+    }
+}
+
+/// A statement or setting of a variant that was not written in the base definition.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Which one.
+    pub span: Span,
+    /// Where it stands: names that the definition does not have are looked up there.
+    pub scope: ScopeRef,
+    /// The name that it gives a new meaning, and the name under which the old one is kept, if the line reads it.
+    pub before: Option<(Rc<str>, Rc<str>)>,
 }
 
 /// What an instance was made from.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::eval::is_path;
 use super::reads::{TRAIN_KEYS, names_read, visit};
-use super::scope::{ScopeKind, ScopeRef};
+use super::scope::{ScopeKind, ScopeRef, Thunk};
 use super::value::{Change, ChangeTo, Closure, Home, Instance, Maker, Role, SettingChange, Value, What};
 use super::{Elab, Res, Stop, suggest};
 use crate::diag::Diagnostic;
@@ -14,10 +14,12 @@ use crate::syntax::ast::{DefValue, Expr, ExprKind, Kind, StmtKind, Word};
 impl Elab<'_> {
     /// A definition that is an expression (`model b = a with { ... }`), followed to the one with a body.
     pub(super) fn resolve(&mut self, closure: &Rc<Closure>) -> Res<Rc<Closure>> {
-        let DefValue::Expr(expr) = &closure.def.value else { return Ok(closure.clone()) };
-        if closure.def.kind == Kind::Fn {
-            return Ok(closure.clone());
+        match closure.def.kind {
+            Kind::Fn => return Ok(closure.clone()),
+            Kind::Block | Kind::Mask => return self.derived(closure),
+            Kind::Model => {}
         }
+        let DefValue::Expr(expr) = &closure.def.value else { return Ok(closure.clone()) };
         let def = closure.def.clone();
         let value = self.expand(&def, def.name.span, |elab| elab.eval(expr, &closure.file))?;
         let base = match value {
@@ -85,7 +87,10 @@ impl Elab<'_> {
         let key = self.stored_key(model, change);
         match (&change.path[1..], &change.what) {
             ([], ChangeTo::Statement(stmt)) => {
-                if matches!(stmt.kind, StmtKind::Forward(..) | StmtKind::Require(..)) {
+                if matches!(stmt.kind, StmtKind::Require(..)) {
+                    return Ok(()); // checked with what the model itself requires
+                }
+                if matches!(stmt.kind, StmtKind::Forward(..)) {
                     let text = format!("`{}` cannot be changed in a model", head.text);
                     return self.error("V0103", text, change.span, "not allowed here");
                 }
@@ -119,7 +124,16 @@ impl Elab<'_> {
                 self.error("V0103", "only settings can be changed here", change.span, "not a setting")
             }
             (rest, ChangeTo::Value(expr)) => {
-                let Some(old) = old else { return Err(self.unread_field(model, body, head)) };
+                let section = || change.section && read_elsewhere(change, &head.text, all);
+                let old = match old {
+                    Some(old) => old,
+                    None if section() => {
+                        let section = self.scope(ScopeKind::Section, Some(body));
+                        body.set(&head.text, Thunk::ready(Value::Section(section.clone())));
+                        return self.change_section(&section, head, change, expr, all);
+                    }
+                    None => return Err(self.unread_field(model, body, head)),
+                };
                 if let Some(Value::Section(section)) = old.peek() {
                     return self.change_section(&section, head, change, expr, all);
                 }
@@ -228,7 +242,8 @@ impl Elab<'_> {
     }
 }
 
-fn kind_name(kind: Kind) -> &'static str {
+/// The keyword of a kind of definition.
+pub(super) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Fn => "fn",
         Kind::Block => "block",
@@ -244,7 +259,10 @@ fn is_root(name: &str) -> bool {
 
 /// True if another line of the same `with` mentions the field.
 fn read_by_another(change: &Change, all: &[Change]) -> bool {
-    let name = &change.path[change.path.len().min(2) - 1].text;
+    read_elsewhere(change, &change.path[change.path.len().min(2) - 1].text, all)
+}
+
+fn read_elsewhere(change: &Change, name: &Rc<str>, all: &[Change]) -> bool {
     all.iter().filter(|c| c.group == change.group && c.span != change.span).any(|c| match &c.what {
         ChangeTo::Statement(stmt) => names_read(stmt).contains(name),
         ChangeTo::Value(expr) => {

@@ -98,7 +98,7 @@ impl Elab<'_> {
         };
         self.stored.push(Stored { weight, role: home.role, root: home.root.clone() });
         let node = self.leaf(Leaf::Weight(id), NodeOp::Weight(id), Outer::One, shape.axes.clone(), span);
-        Tensor { node, axes: shape.axes.clone(), loops: vec![], of: None }
+        Tensor { node, axes: shape.axes.clone(), loops: vec![], of: None, made: None }
     }
 
     fn declared_shape(&mut self, learn: &Learn, scope: &ScopeRef) -> Res<Shape> {

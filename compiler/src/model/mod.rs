@@ -134,6 +134,8 @@ pub enum NodeOp {
     Stack(AxisId),
     /// Input: whole numbers; new axis with a one at that place.
     OneHot(AxisId),
+    /// `p in idx` for every position p of the first axis: true where an index set over the second axis holds p.
+    Holds(AxisId, AxisId),
 }
 
 /// How a stored tensor starts.
@@ -316,6 +318,8 @@ pub struct Model {
     pub taps: Vec<Tap>,
     /// How it is trained.
     pub train: Train,
+    /// Lints that the text silences, and where.
+    pub allowed: Vec<(String, Span)>,
 }
 
 impl Model {

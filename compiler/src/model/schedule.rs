@@ -105,6 +105,26 @@ impl Schedule {
         }
     }
 
+    /// True if it gives whole numbers only.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Schedule::Constant(x) => x.fract() == 0.0,
+            Schedule::Ramp(a, b) => a == b && a.fract() == 0.0,
+            Schedule::Over(s, _) => s.is_whole(),
+            Schedule::Then(s, _, t) => s.is_whole() && t.is_whole(),
+            Schedule::Map(Function::Floor | Function::Ceil | Function::Round, _) => true,
+            Schedule::Map(Function::Neg | Function::Abs, s) => s.is_whole(),
+            Schedule::Map(
+                Function::Exp | Function::Log | Function::Sqrt | Function::Sin | Function::Cos | Function::Tanh,
+                _,
+            ) => false,
+            Schedule::Arith(Arith::Add | Arith::Sub | Arith::Mul | Arith::Rem | Arith::Min | Arith::Max, a, b) => {
+                a.is_whole() && b.is_whole()
+            }
+            Schedule::Arith(Arith::Div | Arith::Pow, ..) => false,
+        }
+    }
+
     /// How many steps it lasts, if `over` says so.
     pub fn length(&self) -> Option<f64> {
         match self {

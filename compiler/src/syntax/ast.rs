@@ -110,6 +110,8 @@ pub struct Body {
 pub struct Stmt {
     /// What it says.
     pub kind: StmtKind,
+    /// `allow(V0501)`: lints that are silent about this statement.
+    pub allow: Vec<Word>,
     /// All of it.
     pub span: Span,
 }

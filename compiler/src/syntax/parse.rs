@@ -45,7 +45,7 @@ pub fn parse_setting(sources: &Sources, file: FileId) -> Fallible<Rc<Stmt>> {
     let text = sources.get(file).text.clone();
     parse_part(&text, file, Rule::setting, |b, pair| {
         let span = b.span(&pair);
-        Rc::new(Stmt { kind: b.bind(pair), span })
+        Rc::new(Stmt { kind: b.bind(pair), allow: vec![], span })
     })
 }
 
@@ -232,7 +232,9 @@ impl<'a> Builder<'a> {
     }
 
     fn stmt(&mut self, pair: Pair<Rule>) -> Rc<Stmt> {
-        let inner = pair.into_inner().next().expect("the grammar asks for a statement");
+        let mut children = pair.into_inner();
+        let inner = children.next().expect("the grammar asks for a statement");
+        let allow = children.next().map_or_else(Vec::new, |allow| self.words(allow));
         let span = self.span(&inner);
         let kind = match inner.as_rule() {
             Rule::learn => StmtKind::Learn(self.learn(inner)),
@@ -261,7 +263,7 @@ impl<'a> Builder<'a> {
             Rule::draw => self.draw(inner),
             _ => self.bind(inner),
         };
-        Rc::new(Stmt { kind, span })
+        Rc::new(Stmt { kind, allow, span })
     }
 
     fn first_name(&self, pair: &Pair<Rule>) -> Word {
@@ -304,7 +306,7 @@ impl<'a> Builder<'a> {
                 Rule::expr => {
                     let value = self.expr(child);
                     let span = value.span;
-                    let stmt = Rc::new(Stmt { kind: StmtKind::Return(value), span });
+                    let stmt = Rc::new(Stmt { kind: StmtKind::Return(value), allow: vec![], span });
                     body = Some(Rc::new(Body { stmts: vec![stmt], span }));
                 }
                 _ => {}

@@ -58,6 +58,16 @@ pub fn print_expr(expr: &Expr) -> String {
 
 /// A statement without a line break, the bodies in it indented from `depth` levels on.
 pub fn print_stmt(stmt: &Stmt, depth: usize) -> String {
+    let text = print_kind(stmt, depth);
+    if stmt.allow.is_empty() {
+        return text;
+    }
+    // On a line of its own: behind a number it would be read as a unit.
+    let codes: Vec<&str> = stmt.allow.iter().map(|w| &*w.text).collect();
+    format!("{text}\n{}allow({})", "  ".repeat(depth + 1), codes.join(", "))
+}
+
+fn print_kind(stmt: &Stmt, depth: usize) -> String {
     let value = |e: &Expr| print_at(e, level::IF, depth);
     match &stmt.kind {
         StmtKind::Learn(learn) => {

@@ -50,7 +50,9 @@ fn words(rule: Rule) -> Option<&'static str> {
         Rule::IMPORT => "`import`",
         Rule::IN => "`in`",
         Rule::EOI => "the end of the text",
-        Rule::postfix
+        Rule::allow
+        | Rule::ALLOW
+        | Rule::postfix
         | Rule::call
         | Rule::kinds
         | Rule::pick

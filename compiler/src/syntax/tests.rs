@@ -47,7 +47,7 @@ fn bare(tree: &impl std::fmt::Debug) -> String {
 fn all_files() -> Vec<(String, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
     let mut files = vec![];
-    for folder in ["std", "../models", "../tests/corpus"] {
+    for folder in ["std", "../models", "../examples/variants", "../tests/corpus"] {
         for entry in std::fs::read_dir(format!("{root}{folder}")).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "vjepa") {

@@ -44,6 +44,7 @@ pub fn interpret(program: &Program, key: DrawKey) -> Result<Vec<Answer>, MaskErr
         step: key.step,
         clip_base: key.first_clip as u64,
         attempts: vec![key.attempt; key.clips],
+        scalars: crate::train::schedule::scalars(program, key.step, 1.0).map_err(|e| bug(e.to_string()))?,
         ..Env::default()
     };
     let outputs = eval::eval(&program.tables, program.entry(Entry::Draw), &mut env).map_err(bug)?;

@@ -160,5 +160,5 @@ fn lines_without_effect_are_errors() {
     assert!(wrong("u ~ 0..1, loss = mean(encoder(image)) * u").starts_with("V0403 `~` draws inside a mask only"));
     let found =
         wrong("p = linear with { metric x = 1 } q = p(encoder.dim -> encoder.dim) loss = mean(q(encoder(image)))");
-    assert!(found.starts_with("V0103 only settings of `linear` can be changed here"), "{found}");
+    assert!(found.starts_with("V0103 block `linear` has no place for a metric"), "{found}");
 }
