@@ -219,10 +219,10 @@ variants! {
     causal: jepa("causal:causal", "--set encoder.depth=1"), frozen None;
     data2vec: jepa("data2vec:data2vec", "--set encoder.depth=8 --set masks.0.ratio=50%"), frozen None;
     divided_attention: probe("divided-attention:ts", "--set encoder.depth=1"), frozen None;
-    four_layers: probe("taps:four_layers", "--set encoder.depth=24"), frozen Some("encoder");
+    four_layers: probe("taps:four_layers", "--set encoder.depth=24 --set 'encoder.tokens=(time: 2, rows: 4, cols: 4)'"), frozen Some("encoder");
     levels: jepa("levels:levels", "--set encoder.depth=4"), frozen None;
     registers: jepa("registers:registers", "--set encoder.depth=1"), frozen None;
-    two_stream: jepa("two-stream:two_stream", "--set encoder.depth=1 --set flow.depth=1"), frozen None;
+    two_stream: jepa("two-stream:two_stream", "--set encoder.depth=1 --set flow.depth=1 --set flow.patch=8"), frozen None;
     vit_b: jepa("vit-b:more", "--set encoder.depth=1"), frozen None;
     watched: jepa("taps:watched", "--set encoder.depth=12"), frozen None;
     with_cls: jepa("registers:with_cls", "--set encoder.depth=1"), frozen None;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tables::{self, Start};
 use crate::ir::graph::{Dim, Extent, Graph, InputId, Outer, Type, Value};
-use crate::ir::op::{BinaryOp, DType, Op, UnaryOp};
+use crate::ir::op::{BinaryOp, DType, Op, ReduceOp, UnaryOp};
 use crate::model::{AxisId, AxisSize, Model, Node, NodeId, NodeOp};
 
 /// Builds nodes of one graph. `wide` graphs (masks, buffers, initial weights) compute in f64, the others in f32.
@@ -177,7 +177,11 @@ impl<'a> Lowering<'a> {
                 let have = self.input_axes(&node, 0);
                 let rest: Vec<AxisId> = have.iter().copied().filter(|a| !axes.contains(a)).collect();
                 let places: Vec<usize> = (0..have.len()).filter(|i| axes.contains(&have[*i])).collect();
-                let (x, dims) = (self.input(&node, 0), self.dims(&rest));
+                let (mut x, dims) = (self.input(&node, 0), self.dims(&rest));
+                // Truth values are added and averaged as ones and zeros.
+                if matches!(op, ReduceOp::Sum | ReduceOp::Mean | ReduceOp::Max | ReduceOp::Min) {
+                    x = self.cast(id, x, ty.dtype);
+                }
                 let outer = self.graph.ty(x).outer;
                 let op = Op::Reduce { op: *op, axes: places };
                 let value = self.emit(id, op, &[x], Type::new(ty.dtype, outer, dims));

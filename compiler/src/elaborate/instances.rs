@@ -176,6 +176,10 @@ impl Elab<'_> {
                 // The old value is only looked at for its kind; if it cannot be computed there is nothing to keep.
                 let before = old.force(elab).ok();
                 let value = elab.keep_kind(&path, before.as_ref(), value, expr.span)?;
+                let value = match (before, value) {
+                    (Some(Value::Num(_)), group @ Value::Group(_)) => elab.bound(&setting, group, expr.span)?,
+                    (_, value) => value,
+                };
                 Ok(elab.as_setting(&setting, value, is_path(&expr)))
             }),
         );

@@ -306,6 +306,10 @@ impl Elab<'_> {
                 let unit = if b.unit.is_some() { b.unit } else { a.unit };
                 Ok(Value::Num(Num { unit, ..b }))
             }
+            // A grid of tokens is set as it is written: `(time: 2, rows: 4, cols: 4)`.
+            (Value::Num(Num { axis: Some(a), .. }), new @ Value::Group(_)) if !self.axis(*a).factors.is_empty() => {
+                Ok(new)
+            }
             (Value::Num(a), new) => match new {
                 Value::Schedule(_)
                 | Value::Arrow(_)
