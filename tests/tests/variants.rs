@@ -106,7 +106,8 @@ impl Variant {
 /// Weights of a target encoder at its start: `FILE:PREFIX`.
 fn begun(dir: &Path, sets: &str) -> String {
     let (program, out) = (dir.join("begun.vjc"), dir.join("begun"));
-    let keep = |word: &str| !["head.", "label.", "train.epoch"].iter().any(|p| word.starts_with(p));
+    let only_probes = ["head.", "label.", "train.epoch", "'encoder.tokens"];
+    let keep = |word: &str| !only_probes.iter().any(|p| word.starts_with(p));
     let sets: Vec<&str> = sets.split("--set ").map(str::trim).filter(|w| !w.is_empty() && keep(w)).collect();
     let sets = sets.iter().map(|s| format!("--set {s} ")).collect::<String>();
     vjepac(&format!("compile models/vjepa-vitl16.vjepa {sets} {JEPA} -o {}", program.display())).succeeded();

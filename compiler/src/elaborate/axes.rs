@@ -51,6 +51,14 @@ impl Elab<'_> {
         self.axis_facts[id.0 as usize].parts
     }
 
+    /// The parts of `a ++ b ++ c` in order; an axis that was not joined is its only part.
+    pub(super) fn all_parts(&self, id: AxisId) -> Vec<AxisId> {
+        match self.parts(id) {
+            Some((a, b)) => [self.all_parts(a), self.all_parts(b)].concat(),
+            None => vec![id],
+        }
+    }
+
     /// The axis of `a ++ b`; the same pair gives the same axis.
     pub(super) fn joined_axis(&mut self, a: AxisId, b: AxisId) -> AxisId {
         if let Some(axis) = self.joins.get(&(a, b)) {

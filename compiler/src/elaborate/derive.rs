@@ -260,7 +260,8 @@ fn with_header(base: &Closure, variant: &Rc<Def>, file: &ScopeRef) -> Closure {
         // A part that becomes a setting is no longer a part.
         if let DefValue::Body(body) = &value {
             let is = |w: &&Word| formal.names.iter().any(|n| n.text == w.text);
-            let stmts = body.stmts.iter().filter(|s| !defined(s).iter().all(|w| is(&w)) || defined(s).is_empty());
+            let goes = |s: &&Rc<Stmt>| !defined(s).is_empty() && defined(s).iter().all(is);
+            let stmts = body.stmts.iter().filter(|s| !goes(s));
             value = DefValue::Body(Rc::new(Body { stmts: stmts.cloned().collect(), span: body.span }));
         }
     }

@@ -317,13 +317,10 @@ impl Elab<'_> {
         }
         for (from, to) in renames {
             let Some(i) = free.iter().position(|(l, _)| l == to) else { continue };
-            let mut sources = self.listed_axes(from, &t, caller)?;
-            if let [a, b] = sources[..] {
-                let joined = self.joined_axis(a, b);
-                if t.axes.contains(&joined) {
-                    sources = vec![joined];
-                }
-            }
+            let sources = match self.joined_of(from, &t, caller)? {
+                Some(joined) => vec![joined],
+                None => self.listed_axes(from, &t, caller)?,
+            };
             let [axis] = sources[..] else {
                 return self.error("V0203", "a call renames one axis at a time", span, "several axes");
             };
@@ -387,6 +384,27 @@ impl Elab<'_> {
         }
         t = self.relabel_all(&t, &swaps, span);
         Ok(t)
+    }
+
+    /// The joined axis of a tensor whose parts, in order, are called so.
+    fn joined_of(&mut self, names: &[Rc<Expr>], t: &Tensor, caller: &ScopeRef) -> Res<Option<AxisId>> {
+        if names.len() < 2 {
+            return Ok(None);
+        }
+        let mut wanted = vec![];
+        for item in names {
+            let name = self.axis_name(item)?;
+            let known = self.axes_named(&name, caller)?.and_then(|axes| (axes.len() == 1).then(|| axes[0]));
+            wanted.push((name, known));
+        }
+        let fits = |elab: &Elab, axis: AxisId| {
+            let parts = elab.all_parts(axis);
+            let same = |(part, (name, known)): (&AxisId, &(Rc<str>, Option<AxisId>))| {
+                *known == Some(*part) || elab.axis(*part).name == *name
+            };
+            parts.len() == wanted.len() && parts.iter().zip(&wanted).all(same)
+        };
+        Ok(t.axes.iter().copied().find(|a| fits(self, *a)))
     }
 
     /// The block works on an axis that the input does not have.

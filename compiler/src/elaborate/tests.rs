@@ -1,6 +1,7 @@
 //! Whole files: the models that are shipped, the corpus, and typical mistakes.
 
 mod derived;
+mod holes;
 mod mistakes;
 mod models;
 mod rules;

@@ -196,7 +196,6 @@ fn settings_only_from_outside() {
         "",
         &ENCODER
             .replace("attention = other", "attention = attention")
-            .replace("encoder = vit2d", "encoder = vit2d")
             .replace("loss =", "more = encoder with { attention.qkv = 3 } loss = mean(more(image)) +"),
     );
     assert!(found.starts_with("V0101 `attention` has no setting called `qkv`"), "{found}");
