@@ -73,6 +73,23 @@ fn v_jepa_at_384_pixels() {
 }
 
 #[test]
+fn v_jepa_2() {
+    let keys: [(&str, &[usize]); 4] = [
+        ("encoder.blocks.23.attn.qkv.weight", &[3072, 1024]),
+        ("target_encoder.blocks.0.mlp.fc2.weight", &[1024, 4096]),
+        ("predictor.mask_tokens.9", &[1, 1, 384]),
+        ("predictor.predictor_blocks.11.attn.proj.weight", &[384, 384]),
+    ];
+    for (name, encoder) in [("vitl16", 303_885_312), ("vith16", 631_648_000), ("vitg16", 1_012_173_952)] {
+        let model = format!("models/vjepa2.vjepa:vjepa2_{name}");
+        family(&model, &[("encoder", encoder)], if name == "vitl16" { &keys } else { &[] });
+        // Rotary positions leave no tables.
+        assert!(tensors(&model).iter().all(|(key, ..)| !key.contains("pos_embed")), "{model}");
+    }
+    family("models/vjepa2.vjepa:vjepa2_vitl16_cooldown", &[("encoder", 303_885_312)], &[]);
+}
+
+#[test]
 fn i_jepa() {
     let keys: [(&str, &[usize]); 3] = [
         ("encoder.pos_embed", &[1, 256, 1280]),

@@ -11,9 +11,10 @@ use crate::syntax::ast::{Import, Kind};
 use crate::syntax::parse::parse;
 
 /// The standard library: module name and text.
-pub const STD: [(&str, &str); 7] = [
+pub const STD: [(&str, &str); 8] = [
     ("nn", include_str!("../../std/nn.vjepa")),
     ("vit", include_str!("../../std/vit.vjepa")),
+    ("rope", include_str!("../../std/rope.vjepa")),
     ("image", include_str!("../../std/image.vjepa")),
     ("masks", include_str!("../../std/masks.vjepa")),
     ("losses", include_str!("../../std/losses.vjepa")),
