@@ -224,6 +224,8 @@ variants! {
     levels: jepa("levels:levels", "--set encoder.depth=4"), frozen None;
     registers: jepa("registers:registers", "--set encoder.depth=1"), frozen None;
     two_stream: jepa("two-stream:two_stream", "--set encoder.depth=1 --set flow.depth=1 --set flow.patch=8"), frozen None;
+    v_jepa_2: jepa("vjepa2:vjepa2_vitl16", "--set encoder.depth=1 --set predictor.heads=2"), frozen None;
+    v_jepa_2_1: jepa("vjepa21:vjepa21", "--set encoder.depth=24 --set predictor.heads=2"), frozen None;
     vit_b: jepa("vit-b:more", "--set encoder.depth=1"), frozen None;
     watched: jepa("taps:watched", "--set encoder.depth=12"), frozen None;
     with_cls: jepa("registers:with_cls", "--set encoder.depth=1"), frozen None;

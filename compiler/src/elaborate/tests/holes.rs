@@ -175,7 +175,7 @@ fn with_takes_every_statement() {
 #[test]
 fn a_path_through_a_definition_changes_its_defaults() {
     let m = file(
-        "examples/variants/probe-k400.vjepa",
+        "models/probe-k400.vjepa",
         Some("k400_probe"),
         &[("head.pooler.heads", "8"), ("encoder.depth", "1")],
     )
@@ -192,7 +192,7 @@ fn a_grid_is_set_as_it_is_written() {
     );
     assert!(m.is_ok());
     let set = ("encoder.tokens", "(time: 8, rows: 14, cols: 14)");
-    let m = file("examples/variants/probe-k400.vjepa", Some("k400_probe"), &[set, ("encoder.depth", "1")]);
+    let m = file("models/probe-k400.vjepa", Some("k400_probe"), &[set, ("encoder.depth", "1")]);
     assert!(m.is_ok(), "{}", m.err().unwrap_or_default());
 }
 

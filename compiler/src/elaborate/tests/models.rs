@@ -86,7 +86,7 @@ fn vjepa_keys_shapes_and_counts_are_the_published_ones() {
 
 #[test]
 fn probe_keys_are_the_published_ones() {
-    let m = good("examples/variants/probe-k400.vjepa", "k400_probe");
+    let m = good("models/probe-k400.vjepa", "k400_probe");
     let x = "pooler.cross_attention_block.";
     let (d, mut want) = (1024, BTreeMap::new());
     want.insert("pooler.query_tokens".to_string(), vec![1, 1, d]);
@@ -194,7 +194,7 @@ fn all_models_elaborate() {
         ("models/tiny.vjepa", &["tiny"][..]),
         ("models/masking.vjepa", &["base", "random_tube", "causal_6", "causal_12", "moving"]),
         ("models/pixels.vjepa", &["pixels", "videomae"]),
-        ("examples/variants/probe-k400.vjepa", &["k400_probe", "k400_average", "k400_finetune"]),
+        ("models/probe-k400.vjepa", &["k400_probe", "k400_average", "k400_finetune"]),
         ("examples/variants/rope-swiglu.vjepa", &["rope_swiglu"]),
         ("examples/variants/causal.vjepa", &["causal"]),
         ("examples/variants/data2vec.vjepa", &["data2vec"]),
@@ -204,6 +204,8 @@ fn all_models_elaborate() {
         ("examples/variants/taps.vjepa", &["watched", "four_layers"]),
         ("examples/variants/two-stream.vjepa", &["two_stream"]),
         ("examples/variants/vit-b.vjepa", &["vitb", "more"]),
+        ("examples/variants/vjepa2.vjepa", &["vjepa2_vitl16"]),
+        ("examples/variants/vjepa21.vjepa", &["vjepa21"]),
     ] {
         for name in names {
             let m = good(path, name);
@@ -241,7 +243,7 @@ fn masks_are_run_over_at_once() {
 
 #[test]
 fn fine_tuning_trains_the_encoder_of_another_model() {
-    let m = good("examples/variants/probe-k400.vjepa", "k400_finetune");
+    let m = good("models/probe-k400.vjepa", "k400_finetune");
     assert_eq!(m.networks, ["encoder", "head"]);
     assert_eq!(m.sources.len(), 2);
     assert!(m.averages.is_empty());

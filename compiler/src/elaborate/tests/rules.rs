@@ -40,7 +40,7 @@ fn comprehensions_run_over_axes_in_the_order_written() {
 
 #[test]
 fn an_unread_field_of_a_block_is_stored_only_if_its_name_says_so() {
-    let m = good("examples/variants/probe-k400.vjepa", "k400_probe");
+    let m = good("models/probe-k400.vjepa", "k400_probe");
     let w = m.weights.iter().find(|w| w.key.ends_with("xattn.proj.weight")).unwrap();
     assert_eq!(w.kind, WeightKind::Trained(0));
 }
