@@ -30,7 +30,13 @@ fn compiling_twice_gives_the_same_bytes() {
 #[test]
 fn the_resolved_model_compiles_to_the_same_graphs() {
     let dir = scratch();
-    for (file, set) in [("models/tiny.vjepa:tiny", "--set encoder.dim=96"), ("models/masking.vjepa:moving", "")] {
+    for (file, set) in [
+        ("models/tiny.vjepa:tiny", "--set encoder.dim=96"),
+        ("models/masking.vjepa:moving", ""),
+        ("examples/variants/registers.vjepa:with_cls", "--set encoder.depth=1"),
+        ("examples/variants/divided-attention.vjepa:ts", "--set encoder.depth=1 --set head.pooler.heads=4"),
+        ("examples/variants/vjepa21.vjepa:vjepa21", "--set encoder.depth=24"),
+    ] {
         let (first, second, text) = (dir.path().join("1.vjc"), dir.path().join("2.vjc"), dir.path().join("r.vjepa"));
         vjepac(&format!("compile {file} {set} -o {}", first.display())).succeeded();
         let program = vjepac::program::Program::read(&std::fs::read(&first).unwrap()).unwrap();

@@ -10,8 +10,8 @@ use vjepac::ir::eval::{Env, eval};
 use vjepac::ir::graph::{Graph, InputSpec, SlotKind};
 use vjepac::program::{Entry, Program};
 
-/// Central differences of f64 at this step err by about 1e-9 of the slope, and hardly any of the kinks of an absolute
-/// value lies within it.
+/// How far all weights together are moved. Central differences of f64 then err by about 1e-7 of the slope, and hardly
+/// any of the kinks of an absolute value lies within it.
 const STEP: f64 = 1e-6;
 /// Room for the kinks that do, and for slopes that nearly cancel along a random direction.
 const TOLERANCE: f64 = 1e-4;
@@ -81,9 +81,11 @@ impl Variant {
         assert!(gradients.iter().any(|(_, g)| g.iter().any(|x| *x != 0.0)), "the loss has no gradient");
         for direction in 0..3 {
             let mut numbers = Numbers(100 + direction);
-            let ways: Vec<Vec<f64>> =
-                gradients.iter().map(|(_, g)| g.iter().map(|_| numbers.next()).collect()).collect();
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+            let mut ways: Vec<Vec<f64>> =
+                gradients.iter().map(|(_, g)| g.iter().map(|_| numbers.next()).collect()).collect();
+            let length = ways.iter().map(|w| dot(w, w)).sum::<f64>().sqrt();
+            ways.iter_mut().flatten().for_each(|w| *w /= length);
             let expected: f64 = gradients.iter().zip(&ways).map(|((_, g), w)| dot(g, w)).sum();
             let moved = |sign: f64| {
                 let mut env = world.env.clone();
@@ -93,7 +95,9 @@ impl Variant {
                 loss(&program, &world.loss, &mut env)
             };
             let found = (moved(1.0) - moved(-1.0)) / (2.0 * STEP);
-            let size = gradients.iter().map(|(_, g)| dot(g, g)).sum::<f64>().sqrt();
+            // What a direction gives on average.
+            let weights = gradients.iter().map(|(_, g)| g.len()).sum::<usize>() as f64;
+            let size = (gradients.iter().map(|(_, g)| dot(g, g)).sum::<f64>() / weights).sqrt();
             assert!(
                 (found - expected).abs() <= TOLERANCE * expected.abs().max(size),
                 "{}: direction {direction}: {found} by differences, {expected} by the gradient",

@@ -193,8 +193,11 @@ fn before_repeating(tables: &Tables, graph: &mut Graph, value: Value, inputs: &[
     }
     let op = graph.op(value).clone();
     let mut b = at(tables, graph, value);
-    let operands: Vec<Value> =
-        views.iter().map(|((x, f), _)| if *f == from { *x } else { b.spread(*x, &small) }).collect();
+    // A number of the step is repeated for the clips even if its dims are repeated alike.
+    let operands: Vec<Value> = views
+        .iter()
+        .map(|((x, f), _)| if *f == from && b.ty(*x).outer == small.outer { *x } else { b.spread(*x, &small) })
+        .collect();
     let hint = Type { dtype: ty.dtype, ..small };
     let result = b.op_as(op, &operands, &hint);
     Some(b.arrange(result, from, ty.outer, ty.dims.clone()))

@@ -174,12 +174,8 @@ fn with_takes_every_statement() {
 
 #[test]
 fn a_path_through_a_definition_changes_its_defaults() {
-    let m = file(
-        "models/probe-k400.vjepa",
-        Some("k400_probe"),
-        &[("head.pooler.heads", "8"), ("encoder.depth", "1")],
-    )
-    .unwrap();
+    let m = file("models/probe-k400.vjepa", Some("k400_probe"), &[("head.pooler.heads", "8"), ("encoder.depth", "1")])
+        .unwrap();
     assert!(m.weights.iter().any(|w| w.key.starts_with("head.pooler") && w.expanded.contains(&8)));
 }
 
